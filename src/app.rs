@@ -1,0 +1,188 @@
+//! The running service: what handlers and jobs can reach, and how it is put together.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
+
+use crate::audit::Recorder;
+use crate::config::Config;
+use crate::db::Db;
+use crate::failures::Failures;
+use crate::feed::{Feed, Follower, Start};
+use crate::gate::{Inactive, Live, Position};
+use crate::observations::{ACTIVE, Observations};
+use crate::refusal::{Code, Refused};
+use crate::revocations::Revoker;
+use crate::secrets::{Rehash, Sealing};
+use crate::sessions::Writer;
+use crate::telemetry::Metrics;
+use crate::types::credential::Presented;
+use crate::types::keyring::Keyring;
+
+/// Version of this release.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How long the last writes may take when the service stops.
+const LAST_WRITES_MAX: Duration = Duration::from_secs(5);
+/// How long a request waits for this node to apply what a token shown to it names.
+const CATCH_UP_MAX: Duration = Duration::from_millis(500);
+
+/// Everything a request or a job may use.
+pub struct App {
+    /// The settings of this node.
+    pub config: Config,
+    /// The database.
+    pub db: Db,
+    /// What this node knows.
+    pub live: Arc<Live>,
+    /// How it knows.
+    pub feed: Feed,
+    /// Commits revocations.
+    pub revoker: Revoker,
+    /// Commits rows of issued tokens.
+    pub writer: Writer,
+    /// Writes audit entries of what changes nothing.
+    pub recorder: Recorder,
+    /// Counts what was seen.
+    pub observations: Observations,
+    /// Counts what happened.
+    pub metrics: Metrics,
+    /// Slows those down who guess.
+    pub failures: Failures,
+    /// Changes that run: a caller who hangs up cancels none of them, and the service waits for them when it stops.
+    pub changes: TaskTracker,
+}
+
+/// The handlers' state.
+pub type AppState = axum::extract::State<Arc<App>>;
+
+/// The service's own tasks.
+pub struct Running {
+    /// What handlers use.
+    pub app: Arc<App>,
+    writers: TaskTracker,
+    stop_feed: CancellationToken,
+    stop_recorder: CancellationToken,
+    follower: std::thread::JoinHandle<()>,
+}
+
+/// The secret keys of the settings.
+///
+/// # Errors
+///
+/// There is none, or the cryptography library refuses them.
+pub fn keyring(config: &Config) -> anyhow::Result<Arc<Keyring>> {
+    let keys = config.secret_keys.as_deref().unwrap_or_default();
+    let keys: Vec<_> = keys.iter().map(|key| Zeroizing::new(*key.reveal())).collect();
+    Ok(Arc::new(Keyring::new(&keys).ok_or_else(|| anyhow::anyhow!("MCPA_SECRET_KEYS holds no key that can be used"))?))
+}
+
+impl Running {
+    /// Starts the tasks on a migrated database. The service answers once the first round is through.
+    ///
+    /// # Errors
+    ///
+    /// No thread can be made for the feed, or the secret keys cannot be used.
+    pub fn start(config: Config, db: Db, address: &str) -> anyhow::Result<Self> {
+        let alone = config.database_url.is_none();
+        let live = Arc::new(Live::new(&config.public_url.issuer(), keyring(&config)?));
+        let feed = Feed::new(Arc::clone(&live), db.clone(), alone);
+        let (stop_feed, stop_recorder) = (CancellationToken::new(), CancellationToken::new());
+        let (recorder, record) = Recorder::new(db.clone(), stop_recorder.clone());
+        let (revoker, revoke) = Revoker::new(db.clone());
+        let (writer, write) = Writer::new(db.clone(), recorder.chain().to_owned());
+        let writers = TaskTracker::new();
+        writers.spawn(record);
+        writers.spawn(revoke);
+        writers.spawn(write);
+        let (announcing, stop) = (feed.clone(), stop_feed.clone());
+        writers.spawn(async move { announcing.announce(stop).await });
+        let start = Start { address: address.to_owned(), version: VERSION.to_owned() };
+        let follower = Follower::new(feed.clone(), start).spawn(stop_feed.clone())?;
+        let results: Vec<&'static str> = std::iter::once(ACTIVE).chain(Inactive::ALL.map(Inactive::as_str)).collect();
+        let app = App {
+            config,
+            db,
+            live,
+            feed,
+            revoker,
+            writer,
+            recorder,
+            observations: Observations::default(),
+            metrics: Metrics::new(VERSION, &results),
+            failures: Failures::default(),
+            changes: TaskTracker::new(),
+        };
+        Ok(Self { app: Arc::new(app), writers, stop_feed, stop_recorder, follower })
+    }
+
+    /// Stops in order: running changes end, what was counted is written, the node answers nothing more, its row goes.
+    pub async fn stop(self) {
+        self.app.changes.close();
+        let _ = tokio::time::timeout(LAST_WRITES_MAX, self.app.changes.wait()).await;
+        let flush = self.app.observations.flush(&self.app.db, self.app.live.now(), true);
+        if let Ok(Err(error)) = tokio::time::timeout(LAST_WRITES_MAX, flush).await {
+            tracing::warn!(%error, "the last uses could not be written");
+        }
+        self.stop_feed.cancel();
+        let follower = self.follower;
+        let _ = tokio::task::spawn_blocking(move || follower.join()).await;
+        self.stop_recorder.cancel();
+        let db = self.app.db.clone();
+        // The queues end when nothing can be put into them any more.
+        drop(self.app);
+        self.writers.close();
+        let _ = tokio::time::timeout(LAST_WRITES_MAX, self.writers.wait()).await;
+        db.close().await;
+    }
+}
+
+impl App {
+    /// For rooms that make secrets: `secret_key` is [`Feed::secret_key`], held by the caller.
+    #[must_use]
+    pub fn sealing<'a>(&'a self, secret_key: &'a str) -> Sealing<'a> {
+        self.feed.sealing(secret_key)
+    }
+
+    /// A secret was presented and right: its use is noted, and its digest moves to the newest secret key.
+    pub fn used(&self, presented: &Presented<'_>, owner: &str, version: &crate::gate::Version, at: Use<'_>) {
+        self.observations.used(owner, version.number, at.server, at.address, self.live.now());
+        let newest = self.feed.secret_key();
+        if *version.secret_key != **newest {
+            let digest = self.live.keyring.digest(&newest, presented.reveal());
+            if let Some(digest) = digest {
+                self.observations.rehash(Rehash {
+                    owner: owner.to_owned(),
+                    version: version.number,
+                    from: version.secret_key.to_string(),
+                    to: newest.to_string(),
+                    digest: digest.to_vec(),
+                });
+            }
+        }
+    }
+
+    /// Applies the feed up to what a token names.
+    ///
+    /// # Errors
+    ///
+    /// This node could not in time.
+    pub async fn catch_up(&self, position: Position) -> Result<(), Refused> {
+        if self.feed.reaches(position, CATCH_UP_MAX).await {
+            return Ok(());
+        }
+        Err(Refused::new(Code::TemporarilyUnavailable, "This node has not caught up; try again."))
+    }
+}
+
+/// Where a secret was used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Use<'a> {
+    /// On which server.
+    pub server: Option<&'a str>,
+    /// From where.
+    pub address: Option<IpAddr>,
+}

@@ -1,0 +1,198 @@
+//! Reads the whole audit and says what was changed, removed, reordered or inserted.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use sqlx::PgConnection;
+
+use crate::audit::chain::{Head, hex, link, start};
+use crate::audit::checkpoint::{Checkpoint, fingerprint, signed};
+use crate::audit::{CheckpointKey, store};
+use crate::db;
+
+const PAGE: i64 = 1_000;
+const FINDINGS_MAX: usize = 100;
+
+/// Something that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The entry's bytes, time or place are not what its hash covers.
+    Changed {
+        /// Its chain.
+        chain: String,
+        /// Its place.
+        position: i64,
+        /// Its id now.
+        id: String,
+    },
+    /// Entries are gone.
+    Removed {
+        /// Their chain.
+        chain: String,
+        /// The first that is missing.
+        from: i64,
+        /// The last that is missing.
+        to: i64,
+    },
+    /// An entry that was never linked into a chain, or stands after its end.
+    Inserted {
+        /// Its id.
+        id: String,
+    },
+    /// A signed checkpoint does not agree with the chain.
+    Disagrees {
+        /// The checkpoint's number.
+        checkpoint: i64,
+        /// What it says.
+        head: Head,
+    },
+    /// A checkpoint is missing, or its signature or its link to the one before is wrong.
+    Checkpoint {
+        /// Its number.
+        number: i64,
+    },
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed { chain, position, id } => {
+                write!(to, "changed: entry {position} of {chain} ({id}) is not what was written")
+            }
+            Self::Removed { chain, from, to: last } => {
+                write!(to, "removed: entries {from} to {last} of {chain} are missing")
+            }
+            Self::Inserted { id } => write!(to, "inserted: {id} belongs to no chain"),
+            Self::Disagrees { checkpoint, head } => {
+                write!(
+                    to,
+                    "rewritten: checkpoint {checkpoint} saw entry {} of {} with another hash",
+                    head.position, head.chain
+                )
+            }
+            Self::Checkpoint { number } => {
+                write!(to, "checkpoint {number} is missing, forged or not the successor of the one before")
+            }
+        }
+    }
+}
+
+/// What was read and found.
+#[derive(Clone, Debug, Default)]
+pub struct Verified {
+    /// Entries read.
+    pub entries: i64,
+    /// Chains read.
+    pub chains: usize,
+    /// Checkpoints read.
+    pub checkpoints: i64,
+    /// What is wrong; empty: nothing. At most a hundred.
+    pub findings: Vec<Finding>,
+}
+
+impl Verified {
+    fn found(&mut self, finding: Finding) {
+        if self.findings.len() < FINDINGS_MAX && !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
+    }
+}
+
+/// Verifies all chains, all checkpoints, and checkpoints that were kept elsewhere (compact JWS each).
+///
+/// # Errors
+///
+/// The database cannot be read. What is wrong with the audit is no error but a [`Finding`].
+pub async fn verify(connection: &mut PgConnection, key: &CheckpointKey<'_>, kept: &[String]) -> db::Result<Verified> {
+    let mut verified = Verified::default();
+    let mut ends = HashMap::new();
+    for head in store::heads(connection).await? {
+        verified.chains += 1;
+        let end = chain(connection, &head, &mut verified).await?;
+        ends.insert(head.chain, end);
+    }
+    for id in store::unlinked(connection, PAGE).await? {
+        verified.found(Finding::Inserted { id });
+    }
+    let mut before: Option<String> = None;
+    let mut number = 0;
+    loop {
+        let page = store::checkpoints_from(connection, number + 1, PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        for stored in page {
+            number += 1;
+            verified.checkpoints += 1;
+            let right = signed(&stored.jws, key).filter(|read| read.number == number && stored.number == number);
+            let Some(read) =
+                right.filter(|read| read.previous == before.as_deref().map(fingerprint).unwrap_or_default())
+            else {
+                verified.found(Finding::Checkpoint { number });
+                number = stored.number;
+                before = Some(stored.jws);
+                continue;
+            };
+            compare(connection, &read, &mut verified).await?;
+            before = Some(stored.jws);
+        }
+    }
+    for jws in kept {
+        match signed(jws, key) {
+            Some(read) => compare(connection, &read, &mut verified).await?,
+            None => verified.found(Finding::Checkpoint { number: 0 }),
+        }
+    }
+    Ok(verified)
+}
+
+/// Walks one chain, each entry against the stored hash of the one before it, so that one change is one finding.
+async fn chain(connection: &mut PgConnection, head: &Head, verified: &mut Verified) -> db::Result<()> {
+    let mut previous = start().to_vec();
+    let mut place = 0;
+    loop {
+        let page = store::entries_after(connection, &head.chain, place, PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        for entry in page {
+            verified.entries += 1;
+            if entry.position > place + 1 {
+                verified.found(Finding::Removed { chain: head.chain.clone(), from: place + 1, to: entry.position - 1 });
+            } else if link(&previous, &head.chain, entry.position, entry.at_micros, &entry.body) != entry.hash {
+                verified.found(Finding::Changed {
+                    chain: head.chain.clone(),
+                    position: entry.position,
+                    id: entry.id.clone(),
+                });
+            }
+            if entry.position > head.position {
+                verified.found(Finding::Inserted { id: entry.id });
+            }
+            place = entry.position;
+            previous = entry.hash;
+        }
+    }
+    if place < head.position {
+        verified.found(Finding::Removed { chain: head.chain.clone(), from: place + 1, to: head.position });
+    } else if place == head.position && place > 0 && hex(&previous) != head.hash {
+        verified.found(Finding::Disagrees { checkpoint: 0, head: head.clone() });
+    }
+    Ok(())
+}
+
+async fn compare(connection: &mut PgConnection, checkpoint: &Checkpoint, verified: &mut Verified) -> db::Result<()> {
+    for head in &checkpoint.heads {
+        let stored = store::hash_at(connection, &head.chain, head.position).await?;
+        match stored {
+            None => {
+                verified.found(Finding::Removed { chain: head.chain.clone(), from: head.position, to: head.position })
+            }
+            Some(hash) if hex(&hash) != head.hash => {
+                verified.found(Finding::Disagrees { checkpoint: checkpoint.number, head: head.clone() });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}

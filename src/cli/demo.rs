@@ -1,0 +1,4 @@
+//! `demo`: placeholder
+pub(super) async fn run() -> Result<(), crate::cli::Failure> {
+    Ok(())
+}

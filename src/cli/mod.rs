@@ -1,0 +1,114 @@
+//! The command line: one file per subcommand. Results go to standard output, talk to standard error.
+//!
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings, 6 something needed is away, 7 a check found something.
+
+mod admin;
+mod audit;
+mod demo;
+mod healthcheck;
+mod openapi;
+mod serve;
+mod store;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// Issues, checks, limits, rotates and revokes the credentials that AI agents use against MCP servers.
+#[derive(Parser)]
+#[command(name = "mcp-authority", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves the authority. Without MCPA_DATABASE_URL it runs a private PostgreSQL of its own.
+    #[command(after_help = "Examples:\n  mcp-authority serve\n  MCPA_LISTEN=127.0.0.1:9000 mcp-authority serve")]
+    Serve,
+    /// Brings the database to this binary's schema, then ends.
+    #[command(
+        after_help = "Examples:\n  mcp-authority migrate\n  MCPA_DATABASE_URL_FILE=/run/secrets/database mcp-authority migrate"
+    )]
+    Migrate,
+    /// Administration on the machine itself, beside a running service or without it.
+    Admin {
+        #[command(subcommand)]
+        command: admin::Command,
+    },
+    /// The audit.
+    Audit {
+        #[command(subcommand)]
+        command: audit::Command,
+    },
+    /// Prints the description of the API (OpenAPI 3.1).
+    #[command(after_help = "Examples:\n  mcp-authority openapi\n  mcp-authority openapi > authority.json")]
+    Openapi,
+    /// Asks the service on this machine whether it is ready; exit 0 when it is.
+    #[command(
+        after_help = "Examples:\n  mcp-authority healthcheck\n  MCPA_LISTEN=127.0.0.1:9000 mcp-authority healthcheck"
+    )]
+    Healthcheck,
+    /// A tour against a throw-away instance: shows each request and reply, exits 0 only if every reply was the right one.
+    #[command(after_help = "Examples:\n  mcp-authority demo\n  mcp-authority demo 2>/dev/null")]
+    Demo,
+}
+
+/// A way to end that is not success.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { code: 1, error: error.into() }
+    }
+}
+
+impl Failure {
+    fn new(code: u8, error: impl Into<anyhow::Error>) -> Self {
+        Self { code, error: error.into() }
+    }
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(&Failure::new(1, error)),
+    };
+    match runtime.block_on(run(arguments.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => say(&failure),
+    }
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve => serve::run(config()?).await,
+        Command::Migrate => serve::migrate(config()?).await,
+        Command::Admin { command } => admin::run(command, config()?).await,
+        Command::Audit { command } => audit::run(command, config()?).await,
+        Command::Openapi => openapi::run(),
+        Command::Healthcheck => healthcheck::run(&config()?).await,
+        Command::Demo => demo::run().await,
+    }
+}
+
+/// The settings, or every mistake in them.
+fn config() -> Result<Config, Failure> {
+    Config::load().map_err(|mistakes| Failure::new(2, anyhow::anyhow!("the settings have mistakes:\n{mistakes}")))
+}
+
+#[expect(clippy::print_stderr, reason = "the command line's own talk")]
+fn say(failure: &Failure) -> ExitCode {
+    eprintln!("mcp-authority: {:#}", failure.error);
+    ExitCode::from(failure.code)
+}

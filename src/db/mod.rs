@@ -1,0 +1,241 @@
+//! The database: two pools, how a change begins and commits, and what can go wrong with it.
+
+pub mod embedded;
+
+use std::time::Duration;
+
+use sqlx::migrate::Migrate;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, Postgres, Transaction};
+
+use crate::gate::Position;
+use crate::types::clock::BootInstant;
+
+/// Connections for everything but revocations and the follower.
+const GENERAL_CONNECTIONS_MAX: u32 = 12;
+/// Connections that only revoking and waiting for it use, so that they never queue behind anything else.
+const RESERVED_CONNECTIONS_MAX: u32 = 4;
+/// How long a request waits for a connection before it is told to come back.
+const ACQUIRE_SECONDS_MAX: Duration = Duration::from_secs(5);
+
+/// What a change begins with, in one round trip. Bounds are set for each transaction, because a pooler between us and
+/// PostgreSQL may give every transaction another connection.
+const BEGIN: &str = "begin isolation level read committed; set local lock_timeout = '2s'; \
+    set local idle_in_transaction_session_timeout = '2s'; set local statement_timeout = '30s'; \
+    set local synchronous_commit = on";
+
+/// A transaction that changes something.
+pub type Tx = Transaction<'static, Postgres>;
+
+/// What the database said, as far as callers can act on it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Any failure of a statement; nothing was changed.
+    #[error(transparent)]
+    Sqlx(#[from] sqlx::Error),
+    /// The connection broke during COMMIT: the change may be there or not.
+    #[error("the connection was lost while committing; the outcome is unknown")]
+    OutcomeUnknown(#[source] sqlx::Error),
+}
+
+impl Error {
+    /// The name of the constraint that a statement violated.
+    #[must_use]
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Sqlx(error) | Self::OutcomeUnknown(error) => error.as_database_error()?.constraint(),
+        }
+    }
+
+    /// Whether trying again later may help: no connection, a lock held too long, the server going down or read-only.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::OutcomeUnknown(_) => true,
+            Self::Sqlx(error) => match error {
+                sqlx::Error::Io(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed => true,
+                sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+                    // 08 connection, 25006 read-only, 40 rollback, 53 resources, 55P03 lock_timeout, 57 operator intervention.
+                    ["08", "25006", "40", "53", "55P03", "57"].iter().any(|class| code.starts_with(class))
+                }),
+                _ => false,
+            },
+        }
+    }
+}
+
+/// The result of a statement.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A change that is committed.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a change is finished only when it is enforced"]
+pub struct Done {
+    /// At or after the change's own place in the feed.
+    pub position: Position,
+    /// When the COMMIT was acknowledged.
+    pub committed: BootInstant,
+}
+
+/// The pools.
+#[derive(Clone, Debug)]
+pub struct Db {
+    options: PgConnectOptions,
+    general: PgPool,
+    reserved: PgPool,
+}
+
+impl Db {
+    /// Makes the pools. Connects to nothing yet.
+    #[must_use]
+    pub fn new(options: PgConnectOptions) -> Self {
+        let options = options.application_name("mcp-authority");
+        let pool = |connections| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE_SECONDS_MAX)
+                .connect_lazy_with(options.clone())
+        };
+        Self { general: pool(GENERAL_CONNECTIONS_MAX), reserved: pool(RESERVED_CONNECTIONS_MAX), options }
+    }
+
+    /// For reads.
+    #[must_use]
+    pub const fn reads(&self) -> &PgPool {
+        &self.general
+    }
+
+    /// For revocations and the waiting for them only.
+    #[must_use]
+    pub const fn reserved(&self) -> &PgPool {
+        &self.reserved
+    }
+
+    /// How to reach the database, for those with a connection of their own.
+    #[must_use]
+    pub const fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// Begins a change.
+    ///
+    /// # Errors
+    ///
+    /// No connection, or the database refuses.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(self.general.begin_with(BEGIN).await?)
+    }
+
+    /// Begins a revocation, on a reserved connection.
+    ///
+    /// # Errors
+    ///
+    /// No connection, or the database refuses.
+    pub async fn begin_reserved(&self) -> Result<Tx> {
+        Ok(self.reserved.begin_with(BEGIN).await?)
+    }
+
+    /// Commits, and reads where the feed stands after it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutcomeUnknown`] when the connection broke on the way: neither success nor "not done".
+    pub async fn commit(&self, tx: Tx) -> Result<Done> {
+        commit(tx).await?;
+        let committed = BootInstant::now();
+        let position = self.position().await.map_err(|error| match error {
+            // The change is there; where it stands is not known, so it cannot be waited for.
+            Error::Sqlx(error) => Error::OutcomeUnknown(error),
+            unknown @ Error::OutcomeUnknown(_) => unknown,
+        })?;
+        Ok(Done { position, committed })
+    }
+
+    /// Where the feed stands now.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be asked.
+    pub async fn position(&self) -> Result<Position> {
+        let head = sqlx::query!("select history, number from feed_head").fetch_one(&self.reserved).await?;
+        Ok(Position { history: head.history, number: head.number })
+    }
+
+    /// The version of the database's schema; 0 before the first migration.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be asked.
+    pub async fn schema(&self) -> Result<i64> {
+        let mut connection = self.general.acquire().await?;
+        let there = sqlx::query!(r#"select to_regclass($1) is not null as "there!""#, MIGRATIONS_TABLE)
+            .fetch_one(&mut *connection)
+            .await?
+            .there;
+        if !there {
+            return Ok(0);
+        }
+        let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await.map_err(migrate_error)?;
+        Ok(applied.iter().map(|migration| migration.version).max().unwrap_or(0))
+    }
+
+    /// Brings the schema up to this binary's. Concurrent callers wait for one another.
+    ///
+    /// # Errors
+    ///
+    /// The database is newer than the binary, or a migration fails.
+    pub async fn migrate(&self) -> std::result::Result<(), sqlx::migrate::MigrateError> {
+        MIGRATIONS.run(&self.general).await
+    }
+
+    /// Closes all connections that are not in use, and waits for the others.
+    pub async fn close(&self) {
+        self.general.close().await;
+        self.reserved.close().await;
+    }
+}
+
+/// Commits without asking where the feed stands: for what writes no feed.
+///
+/// # Errors
+///
+/// [`Error::OutcomeUnknown`] when the connection broke on the way.
+pub async fn commit(tx: Tx) -> Result<()> {
+    tx.commit().await.map_err(|error| match error {
+        sqlx::Error::Database(_) => Error::Sqlx(error),
+        _ => Error::OutcomeUnknown(error),
+    })
+}
+
+/// Whether this transaction gets the lock of that name, which it then holds until its end.
+///
+/// # Errors
+///
+/// The database cannot be asked.
+pub async fn try_lock(tx: &mut sqlx::PgConnection, name: &str) -> Result<bool> {
+    let row = sqlx::query!(r#"select pg_try_advisory_xact_lock(hashtextextended($1, 0)) as "got!""#, name)
+        .fetch_one(tx)
+        .await?;
+    Ok(row.got)
+}
+
+/// The version of the schema that this binary was made for.
+#[must_use]
+pub fn schema_of_binary() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+
+fn migrate_error(error: sqlx::migrate::MigrateError) -> Error {
+    match error {
+        sqlx::migrate::MigrateError::Execute(error) => Error::Sqlx(error),
+        other => Error::Sqlx(sqlx::Error::Configuration(Box::new(other))),
+    }
+}
+
+/// All migrations, from the binary itself.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();

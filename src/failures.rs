@@ -1,0 +1,90 @@
+//! Slows those down who guess: failed authentications are counted per address and per named client. Successful callers
+//! are never held up. A guard of this process only; nothing that is promised rests on it.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota, RateLimiter};
+
+/// Failures of one address that are answered as such at once; they come back one by one over a minute.
+const PER_ADDRESS_A_MINUTE: u32 = 60;
+/// The same for one named client, from wherever.
+const PER_CLIENT_A_MINUTE: u32 = 120;
+/// Addresses and clients remembered at once; past that the ones that are quiet are forgotten.
+const REMEMBERED_MAX: usize = 100_000;
+
+type Keyed = RateLimiter<String, DashMapStateStore<String>, DefaultClock>;
+
+/// The counts.
+pub struct Failures {
+    addresses: Keyed,
+    clients: Keyed,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        let keyed =
+            |a_minute| RateLimiter::dashmap(Quota::per_minute(NonZeroU32::new(a_minute).unwrap_or(NonZeroU32::MIN)));
+        Self { addresses: keyed(PER_ADDRESS_A_MINUTE), clients: keyed(PER_CLIENT_A_MINUTE) }
+    }
+}
+
+impl Failures {
+    /// Counts a failure of this address, and of this client if it named one. `Err` says how long to wait when there were
+    /// too many: the caller then answers 429 in place of 401.
+    ///
+    /// # Errors
+    ///
+    /// There were too many.
+    pub fn count(&self, address: Option<IpAddr>, client: Option<&str>) -> Result<(), Duration> {
+        let address = address.map(network).unwrap_or_default();
+        let by_address = check(&self.addresses, address);
+        let by_client = client.map_or(Ok(()), |client| check(&self.clients, client.chars().take(64).collect()));
+        by_address.and(by_client)
+    }
+}
+
+fn check(limiter: &Keyed, key: String) -> Result<(), Duration> {
+    if limiter.len() > REMEMBERED_MAX {
+        limiter.retain_recent();
+    }
+    if limiter.len() > REMEMBERED_MAX {
+        // Whoever sends from so many addresses gains nothing by it: the secrets are 256 bits.
+        return Ok(());
+    }
+    limiter.check_key(&key).map_err(|until| until.wait_time_from(DefaultClock::default().now()))
+}
+
+/// One home has a whole /64 of IPv6.
+fn network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            ipnet::Ipv6Net::new(address, 64).map_or_else(|_| address.to_string(), |net| net.trunc().to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_failures_of_an_address_are_told_to_wait_and_others_are_not() {
+        let failures = Failures::default();
+        let one: IpAddr = "192.0.2.1".parse().unwrap();
+        let refused = (0..200).filter(|_| failures.count(Some(one), None).is_err()).count();
+        assert!((100..=140).contains(&refused), "{refused}");
+        assert!(failures.count(Some("192.0.2.2".parse().unwrap()), None).is_ok());
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_count_together() {
+        assert_eq!(network("2001:db8::1".parse().unwrap()), network("2001:db8::ffff:1".parse().unwrap()));
+        assert_ne!(network("2001:db8::1".parse().unwrap()), network("2001:db8:0:1::1".parse().unwrap()));
+        assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), "192.0.2.1");
+    }
+}

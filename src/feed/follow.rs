@@ -1,0 +1,315 @@
+//! The follower: its own thread, its own runtime, its own connection. It applies the feed in order and renews the lease.
+//!
+//! A round is one transaction: the node's row is renewed first, then the feed is read from the last applied number on,
+//! inclusive. Only when its COMMIT succeeded may answers be given until the instant before it was sent plus the lease.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgListener};
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::db;
+use crate::feed::apply::Batch;
+use crate::feed::load::{self, Loaded};
+use crate::feed::{CHANNEL, Feed, KINDS, POLL_INTERVAL, history};
+use crate::gate::{Position, Round};
+use crate::nodes::{self, Beat};
+use crate::types::clock::{BootInstant, wall_clock};
+
+/// Feed entries read in one round. A round that reads as many does not renew the lease: there is more.
+const ENTRIES_MAX: i64 = 2_000;
+const RECONNECT_AFTER: Duration = Duration::from_millis(200);
+const ROUND_SECONDS_MAX: Duration = Duration::from_secs(10);
+const BEGIN: &str = "begin isolation level read committed; set local lock_timeout = '2s'; \
+    set local idle_in_transaction_session_timeout = '5s'; set local statement_timeout = '5s'; set local synchronous_commit = on";
+
+/// What a node tells of itself.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Where it listens.
+    pub address: String,
+    /// Its release.
+    pub version: String,
+}
+
+/// Keeps one node current until it is stopped.
+pub struct Follower {
+    feed: Feed,
+    start: Start,
+    // What has been applied, and the mark of that entry.
+    applied: Option<Loaded>,
+    node: Uuid,
+    beat: i64,
+    // When each other node was last seen to beat, by our own clock.
+    seen: HashMap<Uuid, (i64, BootInstant)>,
+}
+
+/// Why a round did not renew the lease.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Lost {
+    /// The database, or the connection to it.
+    #[error(transparent)]
+    Load(#[from] load::Error),
+    /// The node's row is not as it was left, or the database is a standby.
+    #[error("this node was removed, or the database is not the primary")]
+    Removed,
+    /// The feed does not go on where it was left.
+    #[error("the database's history changed")]
+    History,
+    /// Nothing helps but another release or another database.
+    #[error("{0}")]
+    Dead(String),
+    /// It took too long.
+    #[error("a round took too long")]
+    Slow,
+}
+
+impl From<sqlx::Error> for Lost {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Load(error.into())
+    }
+}
+
+impl From<db::Error> for Lost {
+    fn from(error: db::Error) -> Self {
+        Self::Load(error.into())
+    }
+}
+
+impl Follower {
+    /// A follower for this node's end of the feed.
+    #[must_use]
+    pub fn new(feed: Feed, start: Start) -> Self {
+        Self { feed, start, applied: None, node: Uuid::nil(), beat: 0, seen: HashMap::new() }
+    }
+
+    /// Runs on a thread of its own until `stop`; then the node answers nothing more, and its row is removed.
+    ///
+    /// # Errors
+    ///
+    /// No thread or runtime can be made.
+    pub fn spawn(self, stop: CancellationToken) -> std::io::Result<std::thread::JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("feed".to_owned()).spawn(move || runtime.block_on(self.run(stop)))
+    }
+
+    async fn run(mut self, stop: CancellationToken) {
+        let feed = self.feed.clone();
+        let listening = stop.clone();
+        let listen = async { listening.run_until_cancelled(listen(&feed)).await };
+        let follow = async {
+            while !stop.is_cancelled() {
+                let Err(lost) = self.connected(&stop).await else { break };
+                self.feed.live.stop_answering();
+                tracing::warn!(reason = %lost, node = %self.node.simple(), "this node stopped answering until it is current again");
+                if matches!(lost, Lost::Dead(_)) {
+                    self.feed.shared.dead.store(true, Ordering::Relaxed);
+                    stop.cancelled().await;
+                    break;
+                }
+                if matches!(lost, Lost::History) {
+                    self.history_changed().await;
+                }
+                let _ = stop.run_until_cancelled(tokio::time::sleep(RECONNECT_AFTER)).await;
+            }
+        };
+        tokio::join!(follow, listen);
+    }
+
+    /// Connects, joins under a new id, and makes rounds until `stop` or until something is lost.
+    async fn connected(&mut self, stop: &CancellationToken) -> Result<(), Lost> {
+        let mut connection = connect(self.feed.db.options()).await?;
+        if !self.node.is_nil() {
+            nodes::remove(&mut connection, self.node).await?;
+        }
+        self.feed.shared.connected.store(Arc::new(BootInstant::now()));
+        if self.applied.is_none() {
+            let loaded = load::load(&mut connection, &self.feed.live, &self.feed.shared).await?;
+            self.applied = Some(loaded);
+        }
+        self.join(&mut connection).await?;
+        loop {
+            let more = tokio::time::timeout(ROUND_SECONDS_MAX, self.round(&mut connection))
+                .await
+                .map_err(|_| Lost::Slow)??;
+            if stop.is_cancelled() {
+                break;
+            }
+            if !more {
+                let woken = self.feed.shared.wake.notified();
+                let _ = stop.run_until_cancelled(tokio::time::timeout(POLL_INTERVAL, woken)).await;
+            }
+        }
+        self.feed.live.stop_answering();
+        nodes::remove(&mut connection, self.node).await?;
+        let _ = connection.close().await;
+        Ok(())
+    }
+
+    async fn join(&mut self, connection: &mut PgConnection) -> Result<(), Lost> {
+        (self.node, self.beat) = (Uuid::new_v4(), 0);
+        let secret_keys = self.feed.live.keyring.ids();
+        let row = nodes::Row {
+            id: self.node,
+            position: self.applied.map(|applied| applied.position).unwrap_or_default(),
+            version: &self.start.version,
+            address: &self.start.address,
+            secret_keys: &secret_keys,
+            feed_kinds: &KINDS.map(str::to_owned),
+        };
+        if self.feed.shared.alone {
+            nodes::remove_all(connection).await?;
+        }
+        nodes::insert(connection, &row).await?;
+        self.feed.shared.node.store(Arc::new(self.node));
+        Ok(())
+    }
+
+    /// One round. Says whether another one should follow at once, to read on or to acknowledge.
+    async fn round(&mut self, connection: &mut PgConnection) -> Result<bool, Lost> {
+        let applied = self.applied.ok_or(Lost::History)?;
+        let (sent, wall) = (BootInstant::now(), wall_clock());
+        let mut tx = connection.begin_with(BEGIN).await?;
+        let beat = nodes::beat(&mut tx, self.node, self.beat, applied.position).await?.ok_or(Lost::Removed)?;
+        if beat.recovering {
+            return Err(Lost::Removed);
+        }
+        let (batch, last, count) = entries(&mut tx, applied, &beat).await?;
+        let read = batch.read(&mut tx).await?;
+        read.read_small(&mut tx, &self.feed.live, &self.feed.shared).await?;
+        let others = nodes::others(&mut tx).await?;
+        tx.commit().await?;
+        self.beat += 1;
+        read.publish(&self.feed.live);
+        self.applied = Some(last);
+        self.note_leases(&beat);
+        let whole = count < ENTRIES_MAX;
+        let before = self.feed.live.round();
+        let lease = Duration::from_millis(u64::try_from(beat.lease_ms).unwrap_or(0));
+        let round = Round { sent, wall, database: beat.now.into(), lease, position: last.position };
+        self.feed.live.publish(if whole { round } else { Round { position: last.position, ..before } });
+        self.feed.shared.applied.send_replace(last.position);
+        self.watch(connection, &others, &beat).await?;
+        Ok(!whole || last.position != applied.position)
+    }
+
+    fn note_leases(&self, beat: &Beat) {
+        let live = &self.feed.live;
+        let longest_lease = Duration::from_millis(u64::try_from(beat.longest_lease_ms).unwrap_or(60_000));
+        let settings = **live.settings.load();
+        if settings.longest_lease != longest_lease {
+            live.settings.store(Arc::new(crate::gate::SettingsNow { longest_lease, ..settings }));
+        }
+    }
+
+    /// Removes the rows of nodes that did not beat for longer than any lease, and finds the newest secret key that all know.
+    async fn watch(&mut self, connection: &mut PgConnection, others: &[nodes::Seen], beat: &Beat) -> Result<(), Lost> {
+        let now = BootInstant::now();
+        let silence = longest_wait(Duration::from_millis(u64::try_from(beat.longest_lease_ms).unwrap_or(60_000)));
+        self.seen.retain(|id, _| others.iter().any(|other| other.id == *id));
+        for other in others.iter().filter(|other| other.id != self.node) {
+            let (beat, since) = self.seen.entry(other.id).or_insert((other.beat, now));
+            if *beat != other.beat {
+                (*beat, *since) = (other.beat, now);
+            } else if now.since(*since) > silence {
+                nodes::remove_silent(connection, other.id, other.beat).await?;
+                tracing::info!(node = %other.id.simple(), "removed a node that fell silent");
+            }
+        }
+        let known = |id: &String| others.iter().all(|other| other.secret_keys.contains(id));
+        let newest = self.feed.live.keyring.ids().into_iter().find(known);
+        if let Some(newest) = newest.filter(|newest| **newest != **self.feed.shared.secret_key.load()) {
+            self.feed.shared.secret_key.store(Arc::new(newest));
+        }
+        Ok(())
+    }
+
+    /// Makes the memory and the database one again, then starts from a full load.
+    async fn history_changed(&mut self) {
+        let Some(applied) = self.applied else { return };
+        let recovered = async {
+            let mut connection = connect(self.feed.db.options()).await?;
+            history::recover(&mut connection, &self.feed.live, applied).await
+        };
+        match recovered.await {
+            Ok(()) => self.applied = None,
+            Err(error @ Lost::Dead(_)) => {
+                tracing::error!(%error, "this node answers nothing more");
+                self.feed.shared.dead.store(true, Ordering::Relaxed);
+            }
+            Err(error) => tracing::warn!(%error, "the database's history could not be settled yet"),
+        }
+    }
+}
+
+/// Longer than this no node answers from memory that lacks a committed change.
+pub(super) fn longest_wait(lease: Duration) -> Duration {
+    lease + lease / 10 + Duration::from_millis(50)
+}
+
+/// Reads the feed from the last applied entry on, which must be there with its mark.
+async fn entries(tx: &mut PgConnection, applied: Loaded, beat: &Beat) -> Result<(Batch, Loaded, i64), Lost> {
+    if beat.head.history != applied.position.history {
+        return Err(Lost::History);
+    }
+    let rows = sqlx::query!(
+        "select number, history, mark, kind, target from feed where number >= $1 order by number limit $2",
+        applied.position.number,
+        ENTRIES_MAX,
+    )
+    .fetch_all(tx)
+    .await?;
+    let mut rows = rows.into_iter();
+    let first = rows.next().ok_or(Lost::History)?;
+    if first.number != applied.position.number || first.mark != applied.mark {
+        return Err(Lost::History);
+    }
+    let (mut batch, mut last, mut count) = (Batch::default(), applied, 1);
+    for row in rows {
+        if row.number != last.position.number + 1 {
+            return Err(Lost::History);
+        }
+        let kind = row.kind;
+        if !batch.add(&kind, row.target) {
+            return Err(Lost::Dead(format!(
+                "the feed holds an entry of kind `{kind}`, which this release does not understand"
+            )));
+        }
+        last = Loaded { position: Position { history: row.history, number: row.number }, mark: row.mark, ..last };
+        count += 1;
+    }
+    Ok((batch, last, count))
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Lost> {
+    let options = options.clone().application_name("mcp-authority feed").disable_statement_logging();
+    let connecting = options.connect();
+    Ok(tokio::time::timeout(Duration::from_secs(5), connecting).await.map_err(|_| Lost::Slow)??)
+}
+
+/// Wakes the follower when another node announces a change. Behind a pooler in transaction mode nothing is ever heard,
+/// and the poll does it alone.
+async fn listen(feed: &Feed) {
+    loop {
+        let heard: sqlx::Result<()> = async {
+            let options = feed.db.options().clone();
+            let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen(CHANNEL).await?;
+            loop {
+                listener.recv().await?;
+                feed.shared.wake.notify_one();
+            }
+        }
+        .await;
+        if let Err(error) = heard {
+            tracing::debug!(%error, "wake-ups are not heard; the poll goes on");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

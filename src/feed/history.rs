@@ -1,0 +1,93 @@
+//! When the database is not the one that was followed: a promoted standby, a restored backup, a pruned feed.
+
+use sqlx::{Connection, PgConnection};
+
+use crate::feed::follow::Lost;
+use crate::feed::load::Loaded;
+use crate::gate::{Live, Subject};
+use crate::revocations::{self, Kind};
+use crate::settings;
+use crate::types::id::RevocationId;
+
+/// Writes back the revocations that this node had applied and the database lacks, and opens a new history if the database
+/// went back behind what this node had applied. The caller then loads everything anew.
+pub(super) async fn recover(connection: &mut PgConnection, live: &Live, applied: Loaded) -> Result<(), Lost> {
+    let mut tx = connection.begin().await?;
+    if settings::installation(&mut tx).await? != applied.installation {
+        return Err(Lost::Dead("the database belongs to another installation".to_owned()));
+    }
+    let head = sqlx::query!("select history, number from feed_head for update").fetch_one(&mut *tx).await?;
+    let found = sqlx::query!("select mark from feed where number = $1", applied.position.number)
+        .fetch_optional(&mut *tx)
+        .await?;
+    let oldest =
+        sqlx::query!(r#"select coalesce(min(number), 0) as "number!" from feed"#).fetch_one(&mut *tx).await?.number;
+    let pruned = found.is_none() && applied.position.number < oldest;
+    let same = pruned || found.is_some_and(|row| row.mark == applied.mark);
+    for (subject, cutoff) in live.revoked.entries() {
+        let Some((kind, target)) = name(&subject) else { continue };
+        if cutoff.whole {
+            revocations::restore(&mut tx, RevocationId::random().as_str(), kind.as_str(), &target, None).await?;
+        }
+        if let Some(at) = cutoff.issued_before {
+            revocations::restore(&mut tx, RevocationId::random().as_str(), kind.as_str(), &target, Some(at.to_utc()))
+                .await?;
+        }
+    }
+    // Another node may have opened it already; one is enough.
+    if !same && head.history <= applied.position.history {
+        let history = open_after(&mut tx, applied.position.history).await?;
+        tracing::error!(
+            history,
+            "the database lost changes that were acknowledged: a new history begins, all session tokens are void"
+        );
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+fn name(subject: &Subject) -> Option<(Kind, String)> {
+    Some(match subject {
+        Subject::Token(id) => (Kind::Token, id.to_string()),
+        Subject::Key(id) => (Kind::Key, id.to_string()),
+        Subject::KeySessions(id) => (Kind::KeySessions, id.to_string()),
+        Subject::Agent(id) => (Kind::Agent, id.to_string()),
+        Subject::Server(id) => (Kind::Server, id.to_string()),
+        Subject::Project(name) => (Kind::Project, name.to_string()),
+        Subject::SigningKey(kid) => (Kind::SigningKey, kid.to_string()),
+        Subject::Operator(id) => (Kind::Operator, id.to_string()),
+        Subject::All => (Kind::All, "all".to_owned()),
+    })
+}
+
+/// Removes the feed's tail: what is older than an hour and what every node has applied. The newest entry always stays.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn prune(connection: &mut PgConnection) -> crate::db::Result<u64> {
+    let done = sqlx::query!(
+        "delete from feed where at < authority_now() - interval '1 hour'
+            and number < (select number from feed_head) and number < coalesce((select min(applied) from nodes), 0)",
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Opens a new history: every session token from before is void, every acknowledgement too.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn open_history(tx: &mut PgConnection) -> crate::db::Result<i64> {
+    let head = sqlx::query!("select history from feed_head for update").fetch_one(&mut *tx).await?;
+    open_after(tx, head.history).await
+}
+
+async fn open_after(tx: &mut PgConnection, before: i64) -> crate::db::Result<i64> {
+    let history = before + 1;
+    sqlx::query!("update feed_head set history = $1", history).execute(&mut *tx).await?;
+    sqlx::query!("select drawn_number from feed_draw('history', $1)", history.to_string()).fetch_one(&mut *tx).await?;
+    Ok(history)
+}

@@ -1,0 +1,140 @@
+//! Token introspection (RFC 7662): what a credential is worth to the one who asks.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::gate::session::{check_session, effective_permissions, verify_session};
+use crate::gate::{Claims, Inactive, Key, Position, Server, Version, View, authenticate_key};
+use crate::types::credential::{Kind, Presented};
+use crate::types::id::KeyId;
+use crate::types::permission::Permissions;
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub enum Asker {
+    /// A server, about what it was shown.
+    Server(Arc<Server>),
+    /// The holder of a key, about that key and its tokens.
+    Holder(KeyId),
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The credential.
+    pub token: &'a str,
+    /// Who asks.
+    pub asker: &'a Asker,
+    /// From where the credential came, if the asker knows.
+    pub address: Option<IpAddr>,
+}
+
+/// An active credential.
+#[derive(Debug)]
+pub enum Active {
+    /// An API key.
+    Key {
+        /// The key.
+        key: Arc<Key>,
+        /// The version of its secret that was presented.
+        version: Version,
+        /// What it may do on the asking server; of all servers together when its holder asks.
+        permissions: Permissions,
+    },
+    /// A session token.
+    Session {
+        /// Its claims.
+        claims: Box<Claims>,
+        /// What is left of its permissions now.
+        permissions: Permissions,
+        /// The server it is for.
+        server: Arc<Server>,
+    },
+}
+
+/// The answer.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is good.
+    Active(Active),
+    /// It is not, and whose it is as far as that was proved.
+    Inactive(Inactive, Option<KeyId>),
+    /// It is ours, and names a state that this node has not reached: apply the feed and ask again.
+    Ahead(Position),
+}
+
+/// What the credential is worth. A denial is a value; nothing here fails.
+#[must_use]
+pub fn introspect(view: View<'_>, question: Question<'_>) -> Verdict {
+    let answer = match Presented::parse(question.token) {
+        Some(presented) => key(view, question, &presented),
+        None => session(view, question),
+    };
+    match answer {
+        Ok(active) => Verdict::Active(active),
+        Err(Refusal::Inactive(cause, key)) => Verdict::Inactive(cause, key),
+        Err(Refusal::Ahead(position)) => Verdict::Ahead(position),
+    }
+}
+
+enum Refusal {
+    Inactive(Inactive, Option<KeyId>),
+    Ahead(Position),
+}
+
+impl From<(Inactive, Option<KeyId>)> for Refusal {
+    fn from((cause, key): (Inactive, Option<KeyId>)) -> Self {
+        Self::Inactive(cause, key)
+    }
+}
+
+fn key(view: View<'_>, question: Question<'_>, presented: &Presented<'_>) -> Result<Active, Refusal> {
+    if !matches!(presented.kind(), Kind::Key(_)) {
+        return Err((Inactive::WrongType, None).into());
+    }
+    let caller = authenticate_key(view, presented, question.address)?;
+    let id = caller.key.id;
+    let refused = |cause| Refusal::Inactive(cause, Some(id));
+    let permissions = match question.asker {
+        Asker::Holder(holder) if *holder != id => return Err(refused(Inactive::WrongServer)),
+        Asker::Holder(_) => everything(view, &caller.key),
+        Asker::Server(server) => {
+            if caller.key.environment != server.environment {
+                return Err(refused(Inactive::WrongEnvironment));
+            }
+            let held = effective_permissions(view, &caller.key, server.id);
+            if held.is_empty() {
+                return Err(refused(Inactive::WrongServer));
+            }
+            if !caller.key.direct {
+                return Err(refused(Inactive::ExchangeRequired));
+            }
+            held
+        }
+    };
+    Ok(Active::Key { key: caller.key, version: caller.version, permissions })
+}
+
+fn session(view: View<'_>, question: Question<'_>) -> Result<Active, Refusal> {
+    let verified = verify_session(view, question.token).map_err(|cause| (cause, None))?;
+    let (claims, kid) = (&verified.0, &verified.1);
+    let key = Some(claims.key_id);
+    let server = match question.asker {
+        Asker::Server(server) => Arc::clone(server),
+        Asker::Holder(holder) if *holder == claims.key_id => {
+            view.live.servers.get(&claims.srv).ok_or((Inactive::Unknown, key))?
+        }
+        Asker::Holder(_) => return Err((Inactive::WrongServer, key).into()),
+    };
+    match check_session(view, (claims, kid), &server, question.address) {
+        Ok(permissions) => Ok(Active::Session { permissions, claims: Box::new(verified.0), server }),
+        Err(Inactive::NotYet) => Err(Refusal::Ahead(claims.pos.parse().unwrap_or_default())),
+        Err(cause) => Err((cause, key).into()),
+    }
+}
+
+fn everything(view: View<'_>, key: &Key) -> Permissions {
+    let roles: Vec<_> = key.roles.iter().filter_map(|role| view.live.roles.get(role)).collect();
+    let grants = key.grants.iter().chain(roles.iter().flat_map(|role| &role.grants));
+    grants.fold(Permissions::default(), |all, grant| all.union(&grant.permissions))
+}

@@ -1,0 +1,131 @@
+//! Who presents a secret: an agent's key, an operator's, a server's.
+//!
+//! In each, the secret is compared before anything about its owner is looked at, and an unknown id costs the same HMAC.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::gate::things::check_address;
+use crate::gate::{Agent, Inactive, Key, Operator, Secrets, Server, Subject, Version, View};
+use crate::types::credential::{Kind, Presented};
+use crate::types::id::{KeyId, OperatorId, ServerId};
+
+/// An agent's key that was presented with its right secret, and works.
+#[derive(Clone, Debug)]
+pub struct KeyCaller {
+    /// The key.
+    pub key: Arc<Key>,
+    /// Its agent.
+    pub agent: Arc<Agent>,
+    /// Which version of the secret was presented.
+    pub version: Version,
+}
+
+/// The key presented, if it works for a caller at `address`.
+///
+/// # Errors
+///
+/// Why it does not, with the key's id once its secret proved right.
+pub fn authenticate_key(
+    view: View<'_>,
+    presented: &Presented<'_>,
+    address: Option<IpAddr>,
+) -> Result<KeyCaller, (Inactive, Option<KeyId>)> {
+    let Kind::Key(environment) = presented.kind() else { return Err((Inactive::WrongType, None)) };
+    let id = KeyId::of(presented.id()).ok_or((Inactive::Malformed, None))?;
+    let key = view.live.keys.get(&id);
+    let version = matching(view, key.as_ref().map(|key| &key.secrets), presented);
+    let key = key.ok_or((Inactive::Unknown, None))?;
+    let version = version.ok_or((Inactive::WrongSecret, Some(id)))?;
+    let known = |cause| (cause, Some(id));
+    if key.environment != environment {
+        return Err(known(Inactive::WrongEnvironment));
+    }
+    key.secrets.check_live(&version, view.now).map_err(known)?;
+    let agent = check_key(view, &key).map_err(known)?;
+    check_address(key.allowed.as_deref(), address).map_err(known)?;
+    Ok(KeyCaller { key, agent, version })
+}
+
+/// Whether a key, whatever its secret, and its agent may act now.
+pub(super) fn check_key(view: View<'_>, key: &Key) -> Result<Arc<Agent>, Inactive> {
+    if key.revoked || view.live.revoked.whole(&Subject::Key(key.id)) {
+        return Err(Inactive::Revoked);
+    }
+    if key.disabled {
+        return Err(Inactive::KeyDisabled);
+    }
+    let agent = view.live.agents.get(&key.agent).ok_or(Inactive::Unknown)?;
+    if agent.disabled { Err(Inactive::AgentDisabled) } else { Ok(agent) }
+}
+
+/// The operator presented, if its key works for a caller at `address`, and which version of it was presented.
+///
+/// # Errors
+///
+/// Why it does not.
+pub fn authenticate_operator(
+    view: View<'_>,
+    presented: &Presented<'_>,
+    address: Option<IpAddr>,
+) -> Result<(Arc<Operator>, Version), Inactive> {
+    if presented.kind() != Kind::Admin {
+        return Err(Inactive::WrongType);
+    }
+    let id = OperatorId::of(presented.id()).ok_or(Inactive::Malformed)?;
+    let operator = view.live.operators.get(&id);
+    let version = matching(view, operator.as_ref().map(|operator| &operator.secrets), presented);
+    let operator = operator.ok_or(Inactive::Unknown)?;
+    let version = version.ok_or(Inactive::WrongSecret)?;
+    operator.secrets.check_live(&version, view.now)?;
+    if view.live.revoked.whole(&Subject::Operator(id)) {
+        return Err(Inactive::Revoked);
+    }
+    if operator.disabled {
+        return Err(Inactive::KeyDisabled);
+    }
+    check_address(operator.allowed.as_deref(), address)?;
+    Ok((operator, version))
+}
+
+/// The server presented, if its client secret works, and which version of it was presented.
+///
+/// # Errors
+///
+/// Why it does not.
+pub fn authenticate_server(view: View<'_>, presented: &Presented<'_>) -> Result<(Arc<Server>, Version), Inactive> {
+    if presented.kind() != Kind::Server {
+        return Err(Inactive::WrongType);
+    }
+    let id = ServerId::of(presented.id()).ok_or(Inactive::Malformed)?;
+    let server = view.live.servers.get(&id);
+    let version = matching(view, server.as_ref().map(|server| &server.secrets), presented);
+    let server = server.ok_or(Inactive::Unknown)?;
+    let version = version.ok_or(Inactive::WrongSecret)?;
+    server.secrets.check_live(&version, view.now)?;
+    if server.disabled {
+        return Err(Inactive::ServerDisabled);
+    }
+    Ok((server, version))
+}
+
+fn matching(view: View<'_>, secrets: Option<&Secrets>, presented: &Presented<'_>) -> Option<Version> {
+    let nothing = Secrets::default();
+    secrets.unwrap_or(&nothing).matching(&view.live.keyring, presented.reveal()).cloned()
+}
+
+/// The key whose secret this is, whatever its state and wherever it is shown from: for ending it. With its project.
+///
+/// # Errors
+///
+/// It is nobody's.
+pub fn recognise_key(view: View<'_>, presented: &Presented<'_>) -> Result<(Arc<Key>, Arc<str>), Inactive> {
+    let Kind::Key(_) = presented.kind() else { return Err(Inactive::WrongType) };
+    let id = KeyId::of(presented.id()).ok_or(Inactive::Malformed)?;
+    let key = view.live.keys.get(&id);
+    let version = matching(view, key.as_ref().map(|key| &key.secrets), presented);
+    let key = key.ok_or(Inactive::Unknown)?;
+    version.ok_or(Inactive::WrongSecret)?;
+    let project = view.live.agents.get(&key.agent).map(|agent| Arc::clone(&agent.project)).unwrap_or_default();
+    Ok((key, project))
+}

@@ -1,0 +1,160 @@
+//! The revocation list in memory: what is dead for good, and cut-offs, of which the latest always wins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::gate::{Position, Sharded};
+use crate::types::clock::Timestamp;
+use crate::types::id::{AgentId, KeyId, OperatorId, ServerId, SessionId};
+
+/// Tokens issued up to this long after an `issued_before` die with it: clocks that stamped `iat` may have been ahead.
+const ISSUED_BEFORE_MARGIN: Duration = Duration::from_secs(5);
+
+/// What an entry of the list is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// One session token.
+    Token(SessionId),
+    /// An API key and everything issued from it.
+    Key(KeyId),
+    /// What was issued from a key so far.
+    KeySessions(KeyId),
+    /// What was issued to an agent so far.
+    Agent(AgentId),
+    /// What was issued for a server so far.
+    Server(ServerId),
+    /// What was issued in a project so far: to its agents, or for its servers.
+    Project(Arc<str>),
+    /// Everything a signing key ever signed.
+    SigningKey(Arc<str>),
+    /// An operator's key.
+    Operator(OperatorId),
+    /// Everything issued so far.
+    All,
+}
+
+/// What is dead of a subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Cutoff {
+    /// The subject itself, for good.
+    pub whole: bool,
+    /// What names a smaller feed number of this history.
+    pub before: Position,
+    /// What was issued at or before this time, and a margin.
+    pub issued_before: Option<Timestamp>,
+}
+
+impl Cutoff {
+    /// Whether something issued then, by a node at `position`, is dead.
+    #[must_use]
+    pub fn kills(&self, position: Position, issued: Timestamp) -> bool {
+        self.whole
+            || (position.history == self.before.history && position.number < self.before.number)
+            || position.history < self.before.history
+            || self.issued_before.is_some_and(|at| issued <= at.plus(ISSUED_BEFORE_MARGIN))
+    }
+
+    /// Both together: the latest wins, whatever order they are read in.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let before = if self.before.is_before(other.before) { other.before } else { self.before };
+        Self { whole: self.whole || other.whole, before, issued_before: self.issued_before.max(other.issued_before) }
+    }
+}
+
+/// The list.
+#[derive(Default)]
+pub struct Revoked {
+    entries: Sharded<Subject, Cutoff>,
+}
+
+impl Revoked {
+    /// Adds an entry; it never takes one away.
+    pub fn add(&self, subject: &Subject, cutoff: Cutoff) {
+        let known = self.entries.get(subject).map_or(cutoff, |known| known.and(cutoff));
+        self.entries.set(subject, Some(known));
+    }
+
+    /// Replaces the list, at a full load.
+    pub fn replace(&self, entries: impl IntoIterator<Item = (Subject, Cutoff)>) {
+        let mut combined = std::collections::HashMap::new();
+        for (subject, cutoff) in entries {
+            combined.entry(subject).and_modify(|known: &mut Cutoff| *known = known.and(cutoff)).or_insert(cutoff);
+        }
+        self.entries.replace(combined);
+    }
+
+    /// All entries, shard by shard.
+    pub fn entries(&self) -> impl Iterator<Item = (Subject, Cutoff)> {
+        self.entries.entries().map(|(subject, cutoff)| (subject, *cutoff))
+    }
+
+    /// Whether the subject itself is revoked for good.
+    #[must_use]
+    pub fn whole(&self, subject: &Subject) -> bool {
+        self.entries.get(subject).is_some_and(|cutoff| cutoff.whole)
+    }
+
+    /// Whether what was issued from the subject, then and there, is dead.
+    #[must_use]
+    pub fn kills(&self, subject: &Subject, position: Position, issued: Timestamp) -> bool {
+        self.entries.get(subject).is_some_and(|cutoff| cutoff.kills(position, issued))
+    }
+
+    /// How many subjects are on it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cutoff() -> impl Strategy<Value = Cutoff> {
+        (any::<bool>(), 0_i64..3, 0_i64..50, proptest::option::of(0_i64..50)).prop_map(
+            |(whole, history, number, seconds)| Cutoff {
+                whole,
+                before: Position { history, number },
+                issued_before: seconds.map(Timestamp::from_seconds),
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn attack_6_the_latest_cut_off_wins_in_any_order(a in cutoff(), b in cutoff(), history in 0_i64..3, number in 0_i64..50, at in 0_i64..60) {
+            let position = Position { history, number };
+            let issued = Timestamp::from_seconds(at);
+            let either = a.kills(position, issued) || b.kills(position, issued);
+            prop_assert_eq!(a.and(b).kills(position, issued), either);
+            prop_assert_eq!(b.and(a).kills(position, issued), either);
+        }
+    }
+
+    #[test]
+    fn guarantee_13_a_cut_off_kills_smaller_numbers_and_what_was_issued_before() {
+        let cutoff = Cutoff { before: Position { history: 2, number: 10 }, ..Cutoff::default() };
+        let issued = Timestamp::from_seconds(100);
+        for (history, number, dead) in [(2, 9, true), (2, 10, false), (2, 11, false), (1, 99, true), (3, 1, false)] {
+            assert_eq!(cutoff.kills(Position { history, number }, issued), dead, "{history}.{number}");
+        }
+        let timed = Cutoff { issued_before: Some(issued), ..Cutoff::default() };
+        for (seconds, dead) in [(99, true), (105, true), (106, false)] {
+            assert_eq!(
+                timed.kills(Position { history: 9, number: 9 }, Timestamp::from_seconds(seconds)),
+                dead,
+                "{seconds}"
+            );
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What handlers take out of a request. Each says what is wrong, and where; none looks before the caller is known.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use http::request::Parts;
+use http::{HeaderMap, header};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::app::App;
+use crate::http::problem::Problem;
+use crate::refusal::{Checks, Code, Refused};
+
+/// Bytes of a body at most.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// A JSON body. Unknown and doubled members are refused; an empty body is `{}`.
+#[derive(Debug)]
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &Arc<App>) -> Result<Self, Problem> {
+        let json = is_json(request.headers());
+        let bytes = Bytes::from_request(request, state).await.map_err(too_large)?;
+        if !bytes.is_empty() && !json {
+            return Err(Refused::new(Code::UnsupportedMediaType, "The body must be `application/json`.").into());
+        }
+        let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        Ok(Self(read(bytes)?))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) else { return false };
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+/// The body did not fit, or did not arrive.
+pub(super) fn too_large(rejection: BytesRejection) -> Problem {
+    if rejection.status() == http::StatusCode::PAYLOAD_TOO_LARGE {
+        return Refused::new(Code::BodyTooLarge, format!("The body is larger than {BODY_BYTES_MAX} bytes.")).into();
+    }
+    Refused::new(Code::InvalidJson, "The body did not arrive whole.").into()
+}
+
+/// Reads JSON. Syntax is 400; a wrong type, a missing or an unknown member is 422 and says where.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
+    let invalid = |error: &serde_json::Error| Refused::new(Code::InvalidJson, format!("The body is not JSON: {error}"));
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| invalid(&error))?;
+    if !value.is_object() {
+        return Err(Refused::new(Code::InvalidJson, "The body must be a JSON object."));
+    }
+    let mut checks = Checks::default();
+    no_nul(&value, "", &mut checks);
+    checks.done()?;
+    let from = &mut serde_json::Deserializer::from_slice(bytes);
+    serde_path_to_error::deserialize(from).map_err(|error| {
+        let pointer = pointer(error.path());
+        let error = error.into_inner();
+        if error.is_syntax() || error.is_eof() {
+            invalid(&error)
+        } else {
+            Refused::field(&pointer, "invalid", plain(&error))
+        }
+    })
+}
+
+/// PostgreSQL stores no NUL, and nobody means one.
+fn no_nul(value: &Value, at: &str, checks: &mut Checks) {
+    match value {
+        Value::String(text) if text.contains('\0') => checks.wrong(at, "control_character", "no NUL character"),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| no_nul(item, &format!("{at}/{index}"), checks))
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                let here = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+                checks.expect(!name.contains('\0'), at, "control_character", "no NUL character");
+                no_nul(member, &here, checks);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    path.iter().fold(String::new(), |mut pointer, segment| {
+        use std::fmt::Write;
+        let _ = match segment {
+            Segment::Seq { index } => write!(pointer, "/{index}"),
+            Segment::Map { key } => write!(pointer, "/{}", key.replace('~', "~0").replace('/', "~1")),
+            Segment::Enum { variant } => write!(pointer, "/{variant}"),
+            Segment::Unknown => Ok(()),
+        };
+        pointer
+    })
+}
+
+/// The sentence without the place in the text: the pointer says where.
+fn plain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.clone(), |(sentence, _)| sentence.to_owned())
+}
+
+/// An id in the path.
+#[derive(Debug)]
+pub struct Id<T>(pub T);
+
+impl<T> FromRequestParts<Arc<App>> for Id<T>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<App>) -> Result<Self, Problem> {
+        let wrong = |why: String| Problem::from(Refused::new(Code::InvalidId, why));
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| wrong("The path holds no id.".to_owned()))?;
+        text.parse().map(Self).map_err(|error: T::Err| wrong(format!("The path holds {error}.")))
+    }
+}
+
+/// The parameters of the query. Unknown and doubled ones are refused.
+#[derive(Debug)]
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        let wrong = |why: String| Problem::from(Refused::new(Code::InvalidQuery, why));
+        let query = parts.uri.query().unwrap_or_default();
+        if query.contains("%00") {
+            return Err(wrong("The query holds a NUL character.".to_owned()));
+        }
+        let Query(params) = Query::<T>::try_from_uri(&parts.uri).map_err(|rejection| wrong(rejection.body_text()))?;
+        Ok(Self(params))
+    }
+}
+
+/// The tag that a change is conditional on.
+#[derive(Debug)]
+pub struct IfMatch(pub Option<String>);
+
+impl FromRequestParts<Arc<App>> for IfMatch {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Self::Rejection> {
+        let tags: Vec<&str> =
+            parts.headers.get_all(header::IF_MATCH).iter().filter_map(|tag| tag.to_str().ok()).collect();
+        let present = parts.headers.contains_key(header::IF_MATCH);
+        Ok(Self(present.then(|| tags.join(","))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read")]
+    struct Example {
+        name: String,
+        #[serde(default)]
+        list: Vec<u8>,
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_said_with_its_place() {
+        let cases = [
+            (r#"{"name":1}"#, "invalid_fields", "/name"),
+            (r#"{"name":"a","list":[1,"x"]}"#, "invalid_fields", "/list/1"),
+            (r#"{"name":"a","other":1}"#, "invalid_fields", "/other"),
+            (r#"{"name":"a","name":"b"}"#, "invalid_fields", "/name"),
+            (r#"{"name":"a\u0000"}"#, "invalid_fields", "/name"),
+            (r#"{"name":"#, "invalid_json", ""),
+            ("[]", "invalid_json", ""),
+            ("nul", "invalid_json", ""),
+        ];
+        for (body, code, pointer) in cases {
+            let refused = read::<Example>(body.as_bytes()).unwrap_err();
+            assert_eq!(refused.code.as_str(), code, "{body}");
+            assert_eq!(
+                refused.fields.first().map(|field| field.pointer.as_str()).unwrap_or_default(),
+                pointer,
+                "{body}"
+            );
+        }
+        let missing = read::<Example>(b"{}").unwrap_err();
+        assert!(missing.fields[0].detail.contains("name"), "{missing}");
+        assert_eq!(read::<Example>(b"{\"name\":\"\xff\"}").unwrap_err().code, Code::InvalidJson, "bad UTF-8");
+        assert_eq!(read::<Example>("[".repeat(100_000).as_bytes()).unwrap_err().code, Code::InvalidJson, "deep");
+    }
+}

@@ -1,0 +1,156 @@
+//! OAuth's refusals on the wire (RFC 6749 §5.2, RFC 7009 §2.2.1, RFC 8707 §2).
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::gate::{Position, Stale};
+use crate::refusal::{Code, Refused};
+use crate::sessions::Refusal;
+
+/// An OAuth error.
+#[derive(Clone, Debug)]
+pub struct OAuthError {
+    status: StatusCode,
+    error: &'static str,
+    description: String,
+    retry_after: Option<u64>,
+    /// Apply the feed up to here and try again; never sent.
+    pub(super) ahead: Option<Position>,
+}
+
+/// An OAuth error, as it is sent.
+#[derive(serde::Serialize, ToSchema)]
+#[schema(as = OAuthError)]
+pub struct Wire {
+    /// The code, stable for programs.
+    error: String,
+    /// For people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    error_description: String,
+}
+
+impl OAuthError {
+    /// The code.
+    pub(super) const fn code(&self) -> &'static str {
+        self.error
+    }
+
+    const fn new(status: StatusCode, error: &'static str, description: String) -> Self {
+        Self { status, error, description, retry_after: None, ahead: None }
+    }
+
+    /// The request is wrong, whoever sent it.
+    pub(super) fn invalid_request(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", description.into())
+    }
+
+    /// The client is not who it says, or may not act now: always the same words.
+    pub(super) fn invalid_client() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_client", "the client could not be authenticated".to_owned())
+    }
+
+    /// Another grant than those of the metadata.
+    pub(super) fn unsupported_grant_type() -> Self {
+        let description = "client_credentials or urn:ietf:params:oauth:grant-type:token-exchange".to_owned();
+        Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", description)
+    }
+
+    /// This caller cannot revoke that kind of token (RFC 7009 §2.2.1).
+    pub(super) fn unsupported_token_type() -> Self {
+        let description = "an API key is revoked by itself, or by an operator".to_owned();
+        Self::new(StatusCode::BAD_REQUEST, "unsupported_token_type", description)
+    }
+
+    /// Too many failed attempts.
+    pub(super) fn wait(seconds: u64) -> Self {
+        let description = "too many failed attempts; wait".to_owned();
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", description);
+        Self { retry_after: Some(seconds), ..error }
+    }
+
+    /// This node cannot answer now.
+    pub(super) fn unavailable() -> Self {
+        let description = "this node cannot answer now; try again".to_owned();
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", description);
+        Self { retry_after: Some(1), ..error }
+    }
+}
+
+impl From<Refusal> for OAuthError {
+    fn from(refusal: Refusal) -> Self {
+        let bad = |error, description| Self::new(StatusCode::BAD_REQUEST, error, description);
+        match refusal {
+            Refusal::InvalidClient => Self::invalid_client(),
+            Refusal::InvalidRequest(description) => bad("invalid_request", description),
+            Refusal::InvalidTarget => {
+                bad("invalid_target", "the resource is unknown, or not for this client".to_owned())
+            }
+            Refusal::InvalidScope(description) => bad("invalid_scope", description),
+            Refusal::Ahead(position) => Self { ahead: Some(position), ..Self::unavailable() },
+        }
+    }
+}
+
+impl From<Refused> for OAuthError {
+    fn from(refused: Refused) -> Self {
+        if let Some(cause) = &refused.cause {
+            tracing::error!(%cause, code = refused.code.as_str(), "the database failed a request");
+        }
+        match refused.code {
+            Code::Internal => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", String::new()),
+            _ => Self::unavailable(),
+        }
+    }
+}
+
+impl From<Stale> for OAuthError {
+    fn from(_: Stale) -> Self {
+        Self::unavailable()
+    }
+}
+
+impl IntoResponse for OAuthError {
+    fn into_response(self) -> Response {
+        let wire = Wire { error: self.error.to_owned(), error_description: self.description };
+        let mut response = (self.status, Json(wire)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"mcp-authority\""));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// What any OAuth endpoint may answer beside its own replies.
+#[derive(IntoResponses)]
+pub enum OAuthRefusals {
+    /// The request is wrong; `error` says how.
+    #[response(status = 400)]
+    BadRequest(Wire),
+    /// The caller could not be authenticated; nothing about a token was looked at.
+    #[response(status = 401, headers(("WWW-Authenticate" = String)))]
+    InvalidClient(Wire),
+    /// The body is too large.
+    #[response(status = 413)]
+    TooLarge(Wire),
+    /// The body is not a form.
+    #[response(status = 415)]
+    UnsupportedMediaType(Wire),
+    /// Too many failed attempts.
+    #[response(status = 429, headers(("Retry-After" = u64)))]
+    TooMany(Wire),
+    /// This node cannot prove that it is current, or the database is away.
+    #[response(status = 503, headers(("Retry-After" = u64)))]
+    Unavailable(Wire),
+}
+
+/// The body could not be read.
+pub(super) fn unreadable(status: StatusCode, description: &str) -> OAuthError {
+    OAuthError::new(status, "invalid_request", description.to_owned())
+}

@@ -1,0 +1,37 @@
+//! OAuth 2: tokens, introspection, revocation, keys and metadata. Errors are OAuth's own (RFC 6749 §5.2).
+
+pub mod authorize;
+mod client;
+mod error;
+mod form;
+pub mod introspect;
+pub mod jwks;
+pub mod metadata;
+pub mod revoke;
+pub mod token;
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+
+pub use error::{OAuthError, OAuthRefusals};
+
+/// Routes that browsers of other origins may use (CORS): clients that run in pages.
+pub fn open_routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(token::post))
+        .routes(routes!(revoke::post))
+        .routes(routes!(jwks::get))
+        .routes(routes!(metadata::inserted))
+        .routes(routes!(metadata::appended))
+        .routes(routes!(metadata::openid_inserted))
+        .routes(routes!(metadata::openid_appended))
+}
+
+/// Routes for servers and for people's browsers; never CORS at the authorization endpoint (OAuth 2.1 §3.1).
+pub fn closed_routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(introspect::post)).routes(routes!(authorize::get))
+}

@@ -1,0 +1,47 @@
+//! The outermost layer: gives each request an id, counts it, times it, logs it without its query or body.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::HeaderValue;
+use tracing::Instrument;
+
+use crate::app::AppState;
+
+const HEADER: &str = "x-request-id";
+/// Characters of an id that a caller may bring.
+const CALLERS_ID_CHARS_MAX: usize = 64;
+
+/// A request's id: the caller's if it is plain, else ours. In the reply, in logs and in the audit.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub String);
+
+/// The layer.
+pub(super) async fn layer(State(app): AppState, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let brought =
+        request.headers().get(HEADER).and_then(|id| id.to_str().ok()).filter(|id| plain(id)).map(str::to_owned);
+    let id = brought.unwrap_or_else(|| format!("req_{}", uuid::Uuid::now_v7().simple()));
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let span = tracing::info_span!("request", id = %id, %method, route = route.as_deref().unwrap_or("none"));
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let mut response = next.run(request).instrument(span.clone()).await;
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(HEADER, id);
+    }
+    let took = began.elapsed();
+    let status = response.status().as_u16();
+    app.metrics.http_request(method.as_str(), route.as_deref(), status, took);
+    span.in_scope(|| tracing::debug!(status, micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX), "answered"));
+    response
+}
+
+fn plain(id: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=CALLERS_ID_CHARS_MAX).contains(&id.len())
+        && id.bytes().all(allowed)
+        && !crate::types::credential::looks_like_one(id)
+}

@@ -1,0 +1,54 @@
+//! Administration: one file per noun. A handler reads, asks a room, answers.
+
+pub mod agents;
+pub mod audit;
+pub mod keys;
+pub mod nodes;
+pub mod operators;
+pub mod projects;
+pub mod revocations;
+pub mod roles;
+pub mod servers;
+pub mod sessions;
+pub mod settings;
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+
+/// Every route of `/v1` that an operator uses.
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::get, projects::change, projects::delete))
+        .routes(routes!(operators::list, operators::create))
+        .routes(routes!(operators::get, operators::change))
+        .routes(routes!(operators::rotate))
+        .routes(routes!(operators::revoke))
+        .routes(routes!(servers::list, servers::create))
+        .routes(routes!(servers::get, servers::change, servers::delete))
+        .routes(routes!(servers::rotate))
+        .routes(routes!(servers::grants))
+        .routes(routes!(servers::withdraw))
+        .routes(routes!(agents::list, agents::create))
+        .routes(routes!(agents::get, agents::change, agents::delete))
+        .routes(routes!(roles::list, roles::create))
+        .routes(routes!(roles::get, roles::change, roles::delete))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::get, keys::change))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::events))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::get))
+        .routes(routes!(sessions::revoke))
+        .routes(routes!(revocations::list, revocations::create))
+        .routes(routes!(revocations::get))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::checkpoints))
+        .routes(routes!(nodes::list))
+        .routes(routes!(settings::get, settings::change))
+}

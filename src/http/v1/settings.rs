@@ -1,0 +1,88 @@
+//! `/v1/settings`: what is equal on all nodes.
+
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::app::AppState;
+use crate::http::caller::{By, SettingsRead, SettingsWrite};
+use crate::http::extract::{Body, IfMatch};
+use crate::http::problem::{Problem, Refusals};
+use crate::http::reply::{Receipted, Tagged};
+use crate::settings::{self, Change, Settings};
+use crate::types::patch::Patch;
+
+/// Reads the settings. Needs an operator on all projects.
+#[utoipa::path(get, path = "/v1/settings", operation_id = "get_settings", tag = "settings",
+    security(("operator" = ["settings:read"])), extensions(("x-scope" = json!("settings:read"))),
+    responses((status = 200, description = "The settings.", body = Settings, headers(("ETag" = String))), Refusals))]
+pub async fn get(by: By<SettingsRead>, State(app): AppState) -> Result<Tagged<Settings>, Problem> {
+    super::nodes::everywhere(&by.caller)?;
+    Ok(Tagged(settings::get(&mut *app.db.reads().acquire().await?).await?))
+}
+
+/// A new policy.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangePolicy {
+    /// Days that a version of a key's secret lives at most; above 90 a reason is needed.
+    #[schema(minimum = 1, maximum = 3650)]
+    max_age_days: Option<i32>,
+}
+
+/// New policies.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangePolicies {
+    /// Production.
+    prod: Option<ChangePolicy>,
+    /// Development.
+    dev: Option<ChangePolicy>,
+}
+
+/// A change of settings (RFC 7396).
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeSettings {
+    /// How long a node may answer from its last round.
+    #[schema(minimum = 1000, maximum = 60000)]
+    lease_ms: Option<i32>,
+    /// The life of a session token.
+    #[schema(minimum = 60, maximum = 3600)]
+    session_ttl_seconds: Option<i32>,
+    /// Days that audit entries are kept.
+    #[schema(minimum = 1, maximum = 36500)]
+    audit_days: Option<i32>,
+    /// How long keys live.
+    key_policies: Option<ChangePolicies>,
+    /// Why a maximum above 90 days is needed; null removes it.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    policy_reason: Patch<String>,
+}
+
+/// Changes settings on all nodes. Needs an operator on all projects.
+#[utoipa::path(patch, path = "/v1/settings", operation_id = "change_settings", tag = "settings", params(("If-Match" = Option<String>, Header, description = "The tag they must have.")), request_body = ChangeSettings,
+    security(("operator" = ["settings:write"])), extensions(("x-scope" = json!("settings:write"))),
+    responses((status = 200, description = "The settings as they are now.", body = Receipted<Settings>),
+              (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Settings>), Refusals))]
+pub async fn change(
+    by: By<SettingsWrite>,
+    State(app): AppState,
+    IfMatch(expected): IfMatch,
+    Body(body): Body<ChangeSettings>,
+) -> Result<Receipted<Settings>, Problem> {
+    super::nodes::everywhere(&by.caller)?;
+    let policies = body.key_policies;
+    let days = |policy: Option<&ChangePolicy>| policy.and_then(|policy| policy.max_age_days);
+    let change = Change {
+        lease_ms: body.lease_ms,
+        session_ttl_seconds: body.session_ttl_seconds,
+        audit_days: body.audit_days,
+        prod_max_age_days: days(policies.as_ref().and_then(|policies| policies.prod.as_ref())),
+        dev_max_age_days: days(policies.as_ref().and_then(|policies| policies.dev.as_ref())),
+        policy_reason: body.policy_reason,
+    };
+    let (settings, done) = settings::change(&app.db, &by.caller, change, expected.as_deref()).await?;
+    Ok(Receipted::wait(&app.feed, settings, done, true).await)
+}

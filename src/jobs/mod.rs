@@ -1,0 +1,135 @@
+//! What happens without being asked: each job with its period. A job that only one node should do takes a lock in the
+//! database for the time of its transaction; the others skip that turn.
+
+mod checkpoint;
+mod expire;
+mod signing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::types::environment::Environment;
+
+pub use checkpoint::sign as sign_checkpoint;
+
+/// A job.
+#[derive(Clone, Copy)]
+enum Job {
+    /// Writes last uses and counts.
+    Observations,
+    /// Signs where the audit's chains stand.
+    Checkpoint,
+    /// Makes, publishes and retires signing keys.
+    Signing,
+    /// Removes what is of no more use.
+    Expire,
+    /// Counts keys for metrics.
+    Count,
+}
+
+impl Job {
+    const ALL: [Self; 5] = [Self::Observations, Self::Checkpoint, Self::Signing, Self::Expire, Self::Count];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Observations => "observations",
+            Self::Checkpoint => "audit_checkpoint",
+            Self::Signing => "signing_keys",
+            Self::Expire => "expire",
+            Self::Count => "count",
+        }
+    }
+
+    const fn period(self) -> Duration {
+        match self {
+            Self::Observations => Duration::from_secs(1),
+            Self::Checkpoint => Duration::from_secs(10),
+            Self::Signing | Self::Count => Duration::from_mins(1),
+            Self::Expire => Duration::from_secs(30),
+        }
+    }
+
+    async fn run(self, app: &App) -> anyhow::Result<()> {
+        match self {
+            Self::Observations => Ok(app.observations.flush(&app.db, app.live.now(), false).await?),
+            Self::Checkpoint => checkpoint::run(app).await,
+            Self::Signing => signing::run(app).await,
+            Self::Expire => expire::run(app).await,
+            Self::Count => {
+                count(app);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Starts all jobs. Each runs at once, then on its period, until `stop`.
+pub fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
+    for job in Job::ALL {
+        let (app, stop) = (Arc::clone(app), stop.clone());
+        tasks.spawn(async move {
+            loop {
+                match job.run(&app).await {
+                    Ok(()) => app.metrics.set_job_success(job.name(), app.live.now().seconds()),
+                    Err(error) => tracing::warn!(job = job.name(), %error, "a job failed; it is tried again"),
+                }
+                if stop.run_until_cancelled(tokio::time::sleep(job.period())).await.is_none() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// Runs every job once, now: after the service has started, so that nothing waits for a first period.
+///
+/// # Errors
+///
+/// One of them failed.
+pub async fn run_all(app: &App) -> anyhow::Result<()> {
+    for job in Job::ALL {
+        job.run(app).await?;
+    }
+    Ok(())
+}
+
+/// Whether this transaction may do a job that only one node should do now.
+async fn only_one(tx: &mut sqlx::PgConnection, job: &str) -> crate::db::Result<bool> {
+    crate::db::try_lock(tx, &format!("job {job}")).await
+}
+
+/// Sets what is read from memory when metrics are asked for.
+pub fn measure(app: &App) {
+    let round = app.live.round();
+    app.metrics.set_lease_remaining(round.remaining());
+    let lag = crate::types::clock::BootInstant::now().since(round.sent);
+    app.metrics.set_feed(u64::try_from(round.position.number).unwrap_or(0), lag);
+    app.metrics.set_audit_queue_depth(app.recorder.waiting());
+    let (idle, all) = (app.db.reads().num_idle(), app.db.reads().size());
+    app.metrics.set_db_pool_connections("idle", u64::try_from(idle).unwrap_or(0));
+    app.metrics.set_db_pool_connections("used", u64::from(all).saturating_sub(u64::try_from(idle).unwrap_or(0)));
+}
+
+fn count(app: &App) {
+    let now = app.live.now();
+    for environment in [Environment::Prod, Environment::Dev] {
+        let (mut active, mut expired, mut disabled) = (0, 0, 0);
+        for (_, key) in app.live.keys.entries().filter(|(_, key)| key.environment == environment) {
+            let lives = key.secrets.newest().is_some_and(|newest| now < newest.expires);
+            *(if key.disabled {
+                &mut disabled
+            } else if lives {
+                &mut active
+            } else {
+                &mut expired
+            }) += 1;
+        }
+        for (state, number) in [("active", active), ("expired", expired), ("disabled", disabled)] {
+            app.metrics.set_keys(environment.as_str(), state, number);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Signing keys: a successor is published before the old one's time is over; retired private halves are wiped; sealed ones
+//! move to the newest secret key.
+
+use crate::app::App;
+use crate::signing::{self, Purpose};
+use crate::types::alg::Alg;
+
+pub(super) async fn run(app: &App) -> anyhow::Result<()> {
+    let secret_key = app.feed.secret_key();
+    let sealing = app.sealing(&secret_key);
+    let mut tx = app.db.begin().await?;
+    if !super::only_one(&mut tx, "signing_keys").await? {
+        return Ok(());
+    }
+    let mut changed = signing::ensure(&mut tx, sealing, Purpose::Checkpoint, Alg::EdDsa).await?;
+    changed |= signing::ensure(&mut tx, sealing, Purpose::Session, Alg::EdDsa).await?;
+    let in_use = app.live.servers.entries().map(|(_, server)| server.alg).filter(|alg| *alg != Alg::EdDsa);
+    let others: std::collections::HashSet<Alg> = in_use.collect();
+    for alg in others {
+        changed |= signing::ensure(&mut tx, sealing, Purpose::Session, alg).await?;
+    }
+    changed |= signing::tidy(&mut tx, sealing).await? > 0;
+    crate::db::commit(tx).await?;
+    if changed {
+        app.feed.changed();
+    }
+    let now = app.live.now();
+    let signers = app.feed.signers();
+    for alg in [Alg::EdDsa, Alg::Es256, Alg::Rs256] {
+        if let Some(signer) = signers.current(Purpose::Session, alg, now) {
+            app.metrics.set_signing_key_expiry(alg.as_str(), signer.from.plus(signing::SIGNS_FOR).seconds());
+        }
+    }
+    Ok(())
+}

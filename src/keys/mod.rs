@@ -1,0 +1,202 @@
+//! API keys of agents: issue, change, rotate, revoke. Owns `keys`.
+//!
+//! A key's id stays the same through rotation; its secret is versioned. Only `revoked` is final.
+
+mod change;
+mod issue;
+mod store;
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::audit::{self, Entry};
+use crate::db::{Db, Done};
+use crate::grants::{self, Grant};
+use crate::refusal::{Code, Refused};
+use crate::roles;
+use crate::secrets::{self, Sealing};
+use crate::types::caller::Caller;
+use crate::types::credential;
+use crate::types::environment::Environment;
+use crate::types::page::{After, Listed, Page};
+
+pub use change::{Change, change};
+pub use issue::{NewKey, issue};
+pub use store::{Row, load_all, load_some};
+
+const NAME_CHARS_MAX: usize = 200;
+/// Roles that a key may have.
+const ROLES_MAX: usize = 20;
+
+/// A key as it is read; never its secret.
+#[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = ApiKey)]
+pub struct Key {
+    /// Its id, also the `client_id` at `/oauth/token`.
+    pub id: String,
+    /// Whose it is.
+    pub agent_id: String,
+    /// Its agent's project.
+    pub project: String,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `prod` or `dev`.
+    pub environment: String,
+    /// Its own grants.
+    pub grants: Vec<Grant>,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// From where it may be used; absent: from everywhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_cidrs: Option<Vec<String>>,
+    /// May be shown to an MCP server itself; else it is good at `/oauth/token` only.
+    pub direct: bool,
+    /// May rotate itself.
+    pub self_rotation: bool,
+    /// Switched off.
+    pub disabled: bool,
+    /// `active`, `overlap`, `expired`, `disabled` or `revoked`.
+    pub status: String,
+    /// The life of each version of its secret.
+    pub expires_in_days: i32,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When the newest version of its secret ends.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<OffsetDateTime>,
+    /// When it was last used, to the minute.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<OffsetDateTime>,
+    /// The versions of its secret, newest first; only when one key is read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<secrets::Shown>,
+}
+
+/// What a list of keys is narrowed by.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Its agent's project.
+    pub project: Option<String>,
+    /// Its agent.
+    pub agent_id: Option<String>,
+    /// A server it has a grant on, itself or by a role.
+    pub server_id: Option<String>,
+    /// `prod` or `dev`.
+    pub environment: Option<String>,
+    /// As in [`Key::status`].
+    pub status: Option<String>,
+    /// Ends before.
+    pub expires_before: Option<OffsetDateTime>,
+    /// Was last used before, or never.
+    pub last_used_before: Option<OffsetDateTime>,
+    /// Part of its name, in any case.
+    pub q: Option<String>,
+}
+
+/// A key that the caller may see, with the versions of its secret.
+///
+/// # Errors
+///
+/// There is none.
+pub async fn get(connection: &mut PgConnection, by: &Caller, id: &str) -> Result<Key, Refused> {
+    let row = store::find(connection, by.projects(), id).await?.ok_or_else(|| Refused::not_found("key"))?;
+    let mut key = complete(connection, row).await?;
+    key.secrets = secrets::shown(connection, id).await?;
+    Ok(key)
+}
+
+/// The keys that the caller may see, newest first.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn list(db: &Db, by: &Caller, filter: &Filter, page: &Page) -> Result<Listed<Key>, Refused> {
+    let mut connection = db.reads().acquire().await?;
+    let mut items = Vec::new();
+    for row in store::list(&mut connection, by.projects(), filter, page).await? {
+        items.push(complete(&mut connection, row).await?);
+    }
+    Ok(page.cut(items, |key| After { at: key.created_at, id: key.id.clone() }))
+}
+
+/// Makes a new version of a key's secret; the old one lives on for the grace. Brings an expired key back to life.
+///
+/// # Errors
+///
+/// No such key, it is revoked, or an overlap that still runs.
+pub async fn rotate(
+    db: &Db,
+    sealing: Sealing<'_>,
+    by: &Caller,
+    id: &str,
+    grace: Option<i64>,
+) -> Result<(Key, secrets::Issued, Done), Refused> {
+    let mut tx = db.begin().await?;
+    let row = store::lock(&mut tx, by.projects(), id).await?.ok_or_else(|| Refused::not_found("key"))?;
+    if row.status == "revoked" {
+        return Err(Refused::new(Code::KeyRevoked, "The key is revoked, for good. Issue another."));
+    }
+    let environment = Environment::parse(&row.environment).unwrap_or_default();
+    let issued =
+        secrets::rotate(&mut tx, sealing, (credential::Kind::Key(environment), id), Some(row.expires_in_days), grace)
+            .await?;
+    let entry = Entry::new(by, "key.rotated")
+        .on(id)
+        .project(&row.project)
+        .agent(&row.agent_id)
+        .key(id)
+        .with("hint", issued.credential.hint());
+    audit::append(&mut tx, &entry).await?;
+    let key = complete(&mut tx, row).await?;
+    Ok((key, issued, db.commit(tx).await?))
+}
+
+async fn complete(connection: &mut PgConnection, row: store::Stored) -> Result<Key, Refused> {
+    let grants = grants::of(connection, &row.id).await?;
+    let roles = roles::of_key(connection, &row.id).await?;
+    Ok(Key {
+        id: row.id,
+        agent_id: row.agent_id,
+        project: row.project,
+        name: row.name,
+        environment: row.environment,
+        grants,
+        roles,
+        allowed_cidrs: row.allowed_cidrs,
+        direct: row.direct,
+        self_rotation: row.self_rotation,
+        disabled: row.disabled,
+        status: row.status,
+        expires_in_days: row.expires_in_days,
+        created_at: row.created_at,
+        expires_at: row.expires_at,
+        last_used_at: row.last_used_at,
+        secrets: Vec::new(),
+    })
+}
+
+/// Checks the roles of a key: each is known to the caller, who may give all that it grants.
+async fn check_roles(
+    connection: &mut PgConnection,
+    by: &Caller,
+    roles: &[String],
+    had: &[String],
+) -> Result<(), Refused> {
+    if roles.len() > ROLES_MAX {
+        return Err(Refused::field("/roles", "too_many", format!("at most {ROLES_MAX}")));
+    }
+    for (index, role) in roles.iter().enumerate() {
+        if had.contains(role) {
+            continue;
+        }
+        let pointer = format!("/roles/{index}");
+        roles::get(connection, by, role).await.map_err(|refused| match refused.code {
+            Code::NotFound => Refused::field(&pointer, "unknown", "There is no such role, or you may not see it."),
+            _ => refused,
+        })?;
+        grants::may_give(connection, by, role).await?;
+    }
+    Ok(())
+}

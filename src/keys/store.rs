@@ -1,0 +1,203 @@
+//! SQL of keys.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::db;
+use crate::keys::Filter;
+use crate::types::page::Page;
+
+pub(super) struct New<'a> {
+    pub(super) id: &'a str,
+    pub(super) agent_id: &'a str,
+    pub(super) name: Option<&'a str>,
+    pub(super) environment: &'a str,
+    pub(super) allowed_cidrs: Option<&'a [String]>,
+    pub(super) direct: bool,
+    pub(super) self_rotation: bool,
+    pub(super) days: i32,
+}
+
+pub(super) async fn insert(tx: &mut PgConnection, new: &New<'_>) -> db::Result<()> {
+    sqlx::query!(
+        "insert into keys (id, agent_id, name, environment, allowed_cidrs, direct, self_rotation, expires_in_days)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        new.id,
+        new.agent_id,
+        new.name,
+        new.environment,
+        new.allowed_cidrs,
+        new.direct,
+        new.self_rotation,
+        new.days,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// A key with what its row, its agent and its secrets say.
+pub(super) struct Stored {
+    pub(super) id: String,
+    pub(super) agent_id: String,
+    pub(super) project: String,
+    pub(super) name: Option<String>,
+    pub(super) environment: String,
+    pub(super) allowed_cidrs: Option<Vec<String>>,
+    pub(super) direct: bool,
+    pub(super) self_rotation: bool,
+    pub(super) disabled: bool,
+    pub(super) status: String,
+    pub(super) expires_in_days: i32,
+    pub(super) created_at: OffsetDateTime,
+    pub(super) expires_at: Option<OffsetDateTime>,
+    pub(super) last_used_at: Option<OffsetDateTime>,
+}
+
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    projects: Option<&[String]>,
+    id: &str,
+) -> db::Result<Option<Stored>> {
+    let filter = Filter::default();
+    let page = Page { limit: 1, after: None };
+    Ok(select(connection, projects, Some(id), &filter, &page).await?.into_iter().next())
+}
+
+pub(super) async fn lock(tx: &mut PgConnection, projects: Option<&[String]>, id: &str) -> db::Result<Option<Stored>> {
+    sqlx::query!("select id from keys where id = $1 for no key update", id).fetch_optional(&mut *tx).await?;
+    find(tx, projects, id).await
+}
+
+pub(super) async fn list(
+    connection: &mut PgConnection,
+    projects: Option<&[String]>,
+    filter: &Filter,
+    page: &Page,
+) -> db::Result<Vec<Stored>> {
+    select(connection, projects, None, filter, page).await
+}
+
+/// The one statement that reads keys: a single one by its id, or a page.
+async fn select(
+    connection: &mut PgConnection,
+    projects: Option<&[String]>,
+    id: Option<&str>,
+    filter: &Filter,
+    page: &Page,
+) -> db::Result<Vec<Stored>> {
+    Ok(sqlx::query_as!(
+        Stored,
+        r#"select id, agent_id, project, name, environment, allowed_cidrs, direct, self_rotation, disabled, status as "status!",
+                  expires_in_days, created_at, expires_at as "expires_at?", last_used_at
+           from (select k.*, a.project, s.expires_at,
+                        (select max(u.last_used_at) from secret_uses u where u.owner = k.id) as last_used_at,
+                        case when k.revoked_at is not null or exists (select from revocations r where r.kind = 'key' and r.target = k.id)
+                             then 'revoked'
+                             when k.disabled then 'disabled'
+                             when s.expires_at <= authority_now() then 'expired'
+                             when exists (select from secrets o where o.owner = k.id and o.version < s.version and o.expires_at > authority_now())
+                             then 'overlap' else 'active' end as status
+                 from keys k join agents a on a.id = k.agent_id
+                      left join lateral (select version, expires_at from secrets where owner = k.id order by version desc limit 1) s on true
+                 where ($1::text[] is null or a.project = any($1)) and ($2::text is null or k.id = $2)
+                   and ($3::text is null or a.project = $3) and ($4::text is null or k.agent_id = $4)
+                   and ($5::text is null or exists (select from grants g where g.server_id = $5 and (g.holder = k.id
+                        or g.holder in (select kr.role_id from key_roles kr where kr.key_id = k.id))))
+                   and ($6::text is null or k.environment = $6)
+                   and ($7::text is null or strpos(lower(coalesce(k.name, '')), lower($7)) > 0)
+                   and ($8::timestamptz is null or (k.created_at, k.id) < ($8, $9::text))) as found
+           where ($10::text is null or status = $10) and ($11::timestamptz is null or expires_at < $11)
+             and ($12::timestamptz is null or last_used_at is null or last_used_at < $12)
+           order by created_at desc, id desc limit $13"#,
+        projects,
+        id,
+        filter.project,
+        filter.agent_id,
+        filter.server_id,
+        filter.environment,
+        filter.q,
+        page.at(),
+        page.id(),
+        filter.status,
+        filter.expires_before,
+        filter.last_used_before,
+        page.fetch(),
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+pub(super) struct Changed<'a> {
+    pub(super) id: &'a str,
+    pub(super) name: Option<&'a str>,
+    pub(super) allowed_cidrs: Option<&'a [String]>,
+    pub(super) direct: bool,
+    pub(super) self_rotation: bool,
+    pub(super) disabled: bool,
+}
+
+pub(super) async fn set(tx: &mut PgConnection, key: &Changed<'_>) -> db::Result<()> {
+    sqlx::query!(
+        "update keys set name = $2, allowed_cidrs = $3, direct = $4, self_rotation = $5, disabled = $6 where id = $1",
+        key.id,
+        key.name,
+        key.allowed_cidrs,
+        key.direct,
+        key.self_rotation,
+        key.disabled,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// A key as nodes keep it. A revoked one is kept until its secrets have ended, so that its uses are told apart from guesses.
+pub struct Row {
+    /// Its id.
+    pub id: String,
+    /// Whose.
+    pub agent_id: String,
+    /// Where it is good.
+    pub environment: String,
+    /// From where.
+    pub allowed_cidrs: Option<Vec<String>>,
+    /// May be shown to a server.
+    pub direct: bool,
+    /// Switched off.
+    pub disabled: bool,
+    /// For good.
+    pub revoked: bool,
+}
+
+/// All keys, of every project.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn load_all(connection: &mut PgConnection) -> db::Result<Vec<Row>> {
+    Ok(sqlx::query_as!(
+        Row,
+        r#"select id, agent_id, environment, allowed_cidrs, direct, disabled, revoked_at is not null as "revoked!" from keys k
+           where revoked_at is null or exists (select from secrets s where s.owner = k.id and s.expires_at > authority_now())"#,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// The keys named, of every project.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn load_some(connection: &mut PgConnection, ids: &[String]) -> db::Result<Vec<Row>> {
+    Ok(sqlx::query_as!(
+        Row,
+        r#"select id, agent_id, environment, allowed_cidrs, direct, disabled, revoked_at is not null as "revoked!" from keys k
+           where id = any($1)
+             and (revoked_at is null or exists (select from secrets s where s.owner = k.id and s.expires_at > authority_now()))"#,
+        ids,
+    )
+    .fetch_all(connection)
+    .await?)
+}

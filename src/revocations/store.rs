@@ -1,0 +1,267 @@
+//! SQL of the revocation list.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::db;
+use crate::revocations::{New, Revocation};
+use crate::types::page::Page;
+
+/// How much longer than needed an entry is kept.
+const PRUNE_MARGIN_MINUTES: i32 = 10;
+const PRUNE_BATCH: i64 = 10_000;
+
+pub(super) async fn find_final(tx: &mut PgConnection, new: &New) -> db::Result<Option<String>> {
+    if !new.kind.is_final() {
+        return Ok(None);
+    }
+    let row = sqlx::query!(
+        "select id from revocations where kind = $1 and target = $2 limit 1",
+        new.kind.as_str(),
+        new.target
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.map(|row| row.id))
+}
+
+pub(super) async fn is_future(tx: &mut PgConnection, at: Option<OffsetDateTime>) -> db::Result<bool> {
+    let row = sqlx::query!(r#"select coalesce($1::timestamptz > authority_now(), false) as "future!""#, at)
+        .fetch_one(tx)
+        .await?;
+    Ok(row.future)
+}
+
+/// False when it was there already.
+pub(super) async fn insert(tx: &mut PgConnection, id: &str, new: &New, actor: &str) -> db::Result<bool> {
+    let done = sqlx::query!(
+        // Kept until what it kills has expired anyway: a key with its last secret, a token with itself, a cut-off with the
+        // longest life that a session token can have. What signs, and operators, are kept for ever.
+        "insert into revocations (id, kind, target, reason, issued_before, actor, project, prune_at)
+         values ($1, $2, $3, $4, $5, $6, $7, case
+             when $2 in ('signing_key', 'operator') then null
+             when $2 = 'key' then (select max(expires_at) from secrets where owner = $3)
+             when $2 = 'token' then coalesce((select expires_at from sessions where id = $3), authority_now() + interval '1 hour')
+             else authority_now() + interval '1 hour' end)
+         on conflict do nothing",
+        id,
+        new.kind.as_str(),
+        new.target,
+        new.reason,
+        new.issued_before,
+        actor,
+        new.project,
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    projects: Option<&[String]>,
+    id: &str,
+) -> db::Result<Option<Revocation>> {
+    Ok(sqlx::query_as!(
+        Revocation,
+        r#"select id, kind, target, reason, issued_before, actor, project, at, coalesce(number, 0) as "sequence!", coalesce(history, 0) as "history!"
+           from revocations where ($1::text[] is null or project = any($1)) and id = $2"#,
+        projects,
+        id,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
+pub(super) async fn list(
+    connection: &mut PgConnection,
+    projects: Option<&[String]>,
+    kind: Option<&str>,
+    target: Option<&str>,
+    page: &Page,
+) -> db::Result<Vec<Revocation>> {
+    Ok(sqlx::query_as!(
+        Revocation,
+        r#"select id, kind, target, reason, issued_before, actor, project, at, coalesce(number, 0) as "sequence!", coalesce(history, 0) as "history!"
+           from revocations
+           where ($1::text[] is null or project = any($1)) and ($2::text is null or kind = $2) and ($3::text is null or target = $3)
+             and ($4::timestamptz is null or (at, id) < ($4, $5::text))
+           order by at desc, id desc limit $6"#,
+        projects,
+        kind,
+        target,
+        page.at(),
+        page.id(),
+        page.fetch(),
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// An entry as nodes keep it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Which kind.
+    pub kind: String,
+    /// Which one.
+    pub target: String,
+    /// Only what was issued up to then.
+    pub issued_before: Option<OffsetDateTime>,
+    /// The feed's history when it was made.
+    pub history: i64,
+    /// Its number there.
+    pub number: i64,
+}
+
+/// Removes entries that kill only what has expired long enough ago.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn prune(connection: &mut PgConnection) -> db::Result<u64> {
+    let done = sqlx::query!(
+        "delete from revocations where id in (
+             select id from revocations r where prune_at < authority_now() - make_interval(mins => $1)
+                and (kind <> 'key' or exists (select from keys k where k.id = r.target and k.revoked_at is not null))
+             order by prune_at limit $2)",
+        PRUNE_MARGIN_MINUTES,
+        PRUNE_BATCH,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Marks the keys and operators whose revocation found their row locked, so that lists say so too.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn settle(connection: &mut PgConnection) -> db::Result<u64> {
+    let keys = sqlx::query!(
+        "update keys set revoked_at = r.at from revocations r where r.kind = 'key' and r.target = keys.id and keys.revoked_at is null",
+    )
+    .execute(&mut *connection)
+    .await?;
+    let operators = sqlx::query!(
+        "update operators set revoked_at = r.at from revocations r where r.kind = 'operator' and r.target = operators.id and operators.revoked_at is null",
+    )
+    .execute(connection)
+    .await?;
+    Ok(keys.rows_affected() + operators.rows_affected())
+}
+
+/// Writes back an entry that this node had applied and a promoted database has lost.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn restore(
+    connection: &mut PgConnection,
+    id: &str,
+    kind: &str,
+    target: &str,
+    issued_before: Option<OffsetDateTime>,
+) -> db::Result<()> {
+    sqlx::query!(
+        "insert into revocations (id, kind, target, reason, issued_before, actor)
+         select $1, $2, $3, 'written back by a node that had applied it', $4, 'system'
+         where not exists (select from revocations where kind = $2 and target = $3 and issued_before is not distinct from $4)
+         on conflict do nothing",
+        id,
+        kind,
+        target,
+        issued_before,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Marks rows for lists, as far as nobody holds them now; [`settle`] does the rest.
+pub(super) async fn mark(tx: &mut PgConnection, targets: &[String]) -> db::Result<()> {
+    sqlx::query!(
+        "update keys set revoked_at = authority_now()
+         where id in (select id from keys where id = any($1) and revoked_at is null for no key update skip locked)",
+        targets,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+pub(super) struct Place {
+    pub(super) id: String,
+    pub(super) history: i64,
+    pub(super) number: i64,
+}
+
+pub(super) async fn places(connection: &mut PgConnection, ids: &[String]) -> db::Result<Vec<Place>> {
+    Ok(sqlx::query_as!(
+        Place,
+        r#"select id, coalesce(history, 0) as "history!", coalesce(number, 0) as "number!" from revocations where id = any($1)"#,
+        ids,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// The project of what is to be revoked, if the caller reaches it. A token is reached through its agent's project and
+/// through its server's.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn project_of(
+    connection: &mut PgConnection,
+    projects: Option<&[String]>,
+    kind: super::Kind,
+    target: &str,
+) -> db::Result<Option<String>> {
+    let row = sqlx::query!(
+        r#"select project as "project!" from (
+               select a.project from keys k join agents a on a.id = k.agent_id where $2 = 'key' and k.id = $3
+               union all select project from agents where $2 = 'agent' and id = $3
+               union all select project from servers where $2 = 'server' and id = $3
+               union all select name from projects where $2 = 'project' and (name = $3 or id = $3)
+               union all select a.project from sessions s join agents a on a.id = s.agent_id where $2 = 'token' and s.id = $3
+               union all select v.project from sessions s join servers v on v.id = s.server_id where $2 = 'token' and s.id = $3
+           ) as found where $1::text[] is null or project = any($1) limit 1"#,
+        projects,
+        kind.as_str(),
+        target,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| row.project))
+}
+
+/// All entries.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn load_all(connection: &mut PgConnection) -> db::Result<Vec<Known>> {
+    Ok(sqlx::query_as!(
+        Known,
+        r#"select kind, target, issued_before, coalesce(history, 0) as "history!", coalesce(number, 0) as "number!" from revocations"#,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// The entries named.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn load_some(connection: &mut PgConnection, ids: &[String]) -> db::Result<Vec<Known>> {
+    Ok(sqlx::query_as!(
+        Known,
+        r#"select kind, target, issued_before, coalesce(history, 0) as "history!", coalesce(number, 0) as "number!"
+           from revocations where id = any($1)"#,
+        ids,
+    )
+    .fetch_all(connection)
+    .await?)
+}

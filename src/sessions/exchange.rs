@@ -1,0 +1,194 @@
+//! Token exchange (RFC 8693): a smaller token from a key or a token, for the same server, with who acts for whom.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::gate::{
+    Actor, Ancestor, Claims, Inactive, KeyCaller, Server, View, authenticate_key, check_session, effective_permissions,
+    verify_session,
+};
+use crate::sessions::authorise::{Draft, Parts, Refusal, Wish, draft, narrow, target};
+use crate::types::clock::Timestamp;
+use crate::types::credential::Presented;
+use crate::types::permission::Permissions;
+
+/// How many actors a token may name, one within the other.
+pub const ACTORS_MAX: usize = 3;
+
+/// An exchange that is asked for.
+#[derive(Debug)]
+pub struct Exchange<'a> {
+    /// Whose rights: an API key or a session token.
+    pub subject_token: &'a str,
+    /// Who acts, by its own API key or session token.
+    pub actor_token: Option<&'a str>,
+    /// The client, when the request was authenticated.
+    pub client: Option<&'a KeyCaller>,
+    /// Target, scope and address.
+    pub wish: &'a Wish,
+}
+
+/// The smaller token. Without an actor it is just smaller: a child process can narrow its own token.
+///
+/// # Errors
+///
+/// See [`Refusal`]; a subject or actor token that is not good for any reason is `invalid_request` (RFC 8693 §2.2.2).
+pub fn exchange(view: View<'_>, asked: &Exchange<'_>) -> Result<Draft, Refusal> {
+    let subject = Subject::of(view, asked)?;
+    let actor = actor(view, asked, &subject)?;
+    let mut held = subject.held;
+    let mut ends = subject.ends;
+    let mut ancestors = subject.ancestors;
+    let mut act = subject.act;
+    if let Some(actor) = actor {
+        held = held.intersect(&actor.held);
+        ends = ends.min(actor.ends);
+        ancestors.extend(actor.ancestors);
+        act = Some(Actor { sub: actor.agent, act: act.map(Box::new) });
+        if act.as_ref().map_or(0, Actor::depth) > ACTORS_MAX {
+            return Err(Refusal::InvalidRequest(format!("a token names at most {ACTORS_MAX} actors")));
+        }
+    }
+    if held.is_empty() {
+        return Err(Refusal::InvalidScope(
+            "the actor and the subject hold nothing in common on this server".to_owned(),
+        ));
+    }
+    let granted = narrow(&held, asked.wish.scope.as_deref(), &subject.server)?;
+    ancestors.sort_unstable();
+    ancestors.dedup();
+    let parts = Parts {
+        caller: &subject.caller,
+        server: &subject.server,
+        granted,
+        ends,
+        act,
+        ancestors,
+        address: asked.wish.address,
+    };
+    draft(view, parts)
+}
+
+/// Whose rights are passed on.
+struct Subject {
+    caller: KeyCaller,
+    server: Arc<Server>,
+    held: Permissions,
+    ends: Timestamp,
+    act: Option<Actor>,
+    ancestors: Vec<String>,
+}
+
+impl Subject {
+    fn of(view: View<'_>, asked: &Exchange<'_>) -> Result<Self, Refusal> {
+        match Presented::parse(asked.subject_token) {
+            Some(presented) => Self::key(view, &presented, asked.wish),
+            None => Self::session(view, asked),
+        }
+    }
+
+    fn key(view: View<'_>, presented: &Presented<'_>, wish: &Wish) -> Result<Self, Refusal> {
+        let caller = authenticate_key(view, presented, wish.address).map_err(|_| not_good("subject_token"))?;
+        let server = target(view, &caller.key, &wish.resources)?;
+        let held = effective_permissions(view, &caller.key, server.id);
+        if held.is_empty() || server.environment != caller.key.environment || server.disabled {
+            return Err(Refusal::InvalidTarget);
+        }
+        let ends = caller.version.expires;
+        Ok(Self { caller, server, held, ends, act: None, ancestors: Vec::new() })
+    }
+
+    fn session(view: View<'_>, asked: &Exchange<'_>) -> Result<Self, Refusal> {
+        let (claims, server, held) = good_session(view, asked.subject_token, asked.wish.address, "subject_token")?;
+        let caller = holder(view, &claims).ok_or_else(|| not_good("subject_token"))?;
+        // The audience stays: the resource may only repeat it.
+        if !asked.wish.resources.is_empty() && target(view, &caller.key, &asked.wish.resources)?.id != server.id {
+            return Err(Refusal::InvalidTarget);
+        }
+        let mut ancestors = claims.anc.clone();
+        ancestors.push(Ancestor::Token(claims.jti).to_claim());
+        Ok(Self { caller, server, held, ends: Timestamp::from_seconds(claims.exp), act: claims.act, ancestors })
+    }
+}
+
+/// Who acts, and what that costs.
+struct Acting {
+    agent: String,
+    held: Permissions,
+    ends: Timestamp,
+    ancestors: Vec<String>,
+}
+
+/// The actor is whoever proved to be: the holder of the actor token, else the authenticated client; never a parameter.
+fn actor(view: View<'_>, asked: &Exchange<'_>, subject: &Subject) -> Result<Option<Acting>, Refusal> {
+    let acting = match asked.actor_token {
+        Some(token) => match Presented::parse(token) {
+            Some(presented) => {
+                let caller =
+                    authenticate_key(view, &presented, asked.wish.address).map_err(|_| not_good("actor_token"))?;
+                Acting::by_key(view, &caller, &subject.server)
+            }
+            None => Acting::by_session(view, token, asked.wish.address, subject)?,
+        },
+        None => match asked.client {
+            Some(client) if client.key.agent != subject.caller.key.agent => {
+                Acting::by_key(view, client, &subject.server)
+            }
+            // The same agent's key, or nobody: nothing but a smaller token.
+            _ => return Ok(None),
+        },
+    };
+    Ok(Some(acting))
+}
+
+impl Acting {
+    fn by_key(view: View<'_>, caller: &KeyCaller, server: &Server) -> Self {
+        let right = caller.key.environment == server.environment;
+        let held = if right { effective_permissions(view, &caller.key, server.id) } else { Permissions::default() };
+        Self {
+            agent: caller.key.agent.to_string(),
+            held,
+            ends: caller.version.expires,
+            ancestors: vec![Ancestor::Key(caller.key.id, caller.version.number).to_claim()],
+        }
+    }
+
+    fn by_session(view: View<'_>, token: &str, address: Option<IpAddr>, subject: &Subject) -> Result<Self, Refusal> {
+        let (claims, server, held) = good_session(view, token, address, "actor_token")?;
+        if server.id != subject.server.id {
+            return Err(Refusal::InvalidTarget);
+        }
+        let mut ancestors = claims.anc.clone();
+        ancestors.push(Ancestor::Token(claims.jti).to_claim());
+        ancestors.push(Ancestor::Key(claims.key_id, claims.kv).to_claim());
+        Ok(Self { agent: claims.sub, held, ends: Timestamp::from_seconds(claims.exp), ancestors })
+    }
+}
+
+/// A session token that is good now at the server it names.
+fn good_session(
+    view: View<'_>,
+    token: &str,
+    address: Option<IpAddr>,
+    which: &str,
+) -> Result<(Claims, Arc<Server>, Permissions), Refusal> {
+    let (claims, kid) = verify_session(view, token).map_err(|_| not_good(which))?;
+    let server = view.live.servers.get(&claims.srv).ok_or_else(|| not_good(which))?;
+    match check_session(view, (&claims, &kid), &server, address) {
+        Ok(held) => Ok((claims, server, held)),
+        Err(Inactive::NotYet) => Err(Refusal::Ahead(claims.pos.parse().unwrap_or_default())),
+        Err(_) => Err(not_good(which)),
+    }
+}
+
+/// The key that a checked token is from, as if it had been presented.
+fn holder(view: View<'_>, claims: &Claims) -> Option<KeyCaller> {
+    let key = view.live.keys.get(&claims.key_id)?;
+    let agent = view.live.agents.get(&key.agent)?;
+    let version = key.secrets.live(claims.kv, view.now)?.clone();
+    Some(KeyCaller { key, agent, version })
+}
+
+fn not_good(which: &str) -> Refusal {
+    Refusal::InvalidRequest(format!("{which} is not valid"))
+}

@@ -1,0 +1,189 @@
+//! SQL of sessions.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::db;
+use crate::sessions::Draft;
+use crate::types::caller::Caller;
+use crate::types::clock::Timestamp;
+use crate::types::page::{After, Listed, Page};
+
+const EXPIRE_BATCH: i64 = 10_000;
+
+/// A row to be written.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(super) struct New {
+    pub(super) id: String,
+    pub(super) key_id: String,
+    pub(super) key_version: i32,
+    pub(super) agent_id: String,
+    pub(super) server_id: String,
+    pub(super) permissions: Vec<String>,
+    pub(super) act: Option<Value>,
+    pub(super) ancestors: Vec<String>,
+    pub(super) client_ip: Option<String>,
+    pub(super) history: i64,
+    pub(super) number: i64,
+    pub(super) kid: String,
+    pub(super) issued_at: i64,
+    pub(super) expires_at: i64,
+}
+
+impl New {
+    pub(super) fn of(draft: &Draft, kid: &str) -> Self {
+        let claims = &draft.claims;
+        Self {
+            id: claims.jti.to_string(),
+            key_id: claims.key_id.to_string(),
+            key_version: claims.kv,
+            agent_id: claims.agent_id.to_string(),
+            server_id: claims.srv.to_string(),
+            permissions: claims.permissions.iter().map(ToString::to_string).collect(),
+            act: claims.act.as_ref().and_then(|act| serde_json::to_value(act).ok()),
+            ancestors: claims.anc.clone(),
+            client_ip: draft.address.map(|address| address.to_string()),
+            history: draft.position.history,
+            number: draft.position.number,
+            kid: kid.to_owned(),
+            issued_at: claims.iat,
+            expires_at: claims.exp,
+        }
+    }
+}
+
+/// One statement for a whole batch: the rows travel as one JSON document, because arrays of arrays must be rectangular.
+pub(super) async fn insert(tx: &mut PgConnection, rows: &[New]) -> db::Result<()> {
+    let rows = serde_json::to_value(rows).unwrap_or_default();
+    sqlx::query!(
+        "insert into sessions (id, key_id, key_version, agent_id, server_id, permissions, act, ancestors, client_ip,
+                               history, number, kid, issued_at, expires_at)
+         select id, key_id, key_version, agent_id, server_id, permissions, act, ancestors, client_ip::inet,
+                history, number, kid, to_timestamp(issued_at), to_timestamp(expires_at)
+         from jsonb_to_recordset($1) as r (id text, key_id text, key_version integer, agent_id text, server_id text, permissions text[],
+              act jsonb, ancestors text[], client_ip text, history bigint, number bigint, kid text, issued_at bigint, expires_at bigint)",
+        rows,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// A session token's row as it is read; the token itself is nowhere.
+#[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
+pub struct Session {
+    /// The token's `jti`.
+    pub id: String,
+    /// To which agent it was issued.
+    pub agent_id: String,
+    /// From which key.
+    pub key_id: String,
+    /// For which server.
+    pub server_id: String,
+    /// With which permissions.
+    pub permissions: Vec<String>,
+    /// Who acts for the agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<crate::gate::Actor>)]
+    pub act: Option<Value>,
+    /// From where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ip: Option<String>,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub issued_at: OffsetDateTime,
+    /// When it ends.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+    /// `active`, `expired` or `revoked`. What it hangs on may be dead before it says so here.
+    pub status: String,
+}
+
+/// What a list of sessions is narrowed by.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Which one.
+    pub id: Option<String>,
+    /// To which agent.
+    pub agent_id: Option<String>,
+    /// From which key.
+    pub key_id: Option<String>,
+    /// For which server.
+    pub server_id: Option<String>,
+    /// `active`, `expired` or `revoked`.
+    pub status: Option<String>,
+    /// Issued after.
+    pub issued_after: Option<OffsetDateTime>,
+}
+
+/// The sessions that the caller may see – of agents in, or for servers of, its projects –, newest first.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn list(
+    connection: &mut PgConnection,
+    by: &Caller,
+    filter: &Filter,
+    page: &Page,
+) -> db::Result<Listed<Session>> {
+    let items = sqlx::query_as!(
+        Session,
+        r#"select id, agent_id, key_id, server_id, permissions, act, host(client_ip) as client_ip, issued_at, expires_at, status as "status!"
+           from (select s.*, case
+                     when exists (select from revocations r where (r.kind, r.target) in (('token', s.id), ('key', s.key_id), ('signing_key', s.kid)))
+                       or exists (select from revocations r where (r.kind, r.target) in (
+                              ('agent', s.agent_id), ('server', s.server_id), ('key_sessions', s.key_id), ('all', 'all'))
+                              and ((r.issued_before is null and (s.history, s.number) < (r.history, r.number))
+                                or s.issued_at <= r.issued_before + interval '5 seconds'))
+                     then 'revoked' when s.expires_at <= authority_now() then 'expired' else 'active' end as status
+                 from sessions s
+                 where ($1::text[] is null or exists (select from agents a where a.id = s.agent_id and a.project = any($1))
+                        or exists (select from servers v where v.id = s.server_id and v.project = any($1)))
+                   and ($2::text is null or s.id = $2) and ($3::text is null or s.agent_id = $3) and ($4::text is null or s.key_id = $4)
+                   and ($5::text is null or s.server_id = $5) and ($6::timestamptz is null or s.issued_at > $6)
+                   and ($7::timestamptz is null or (s.issued_at, s.id) < ($7, $8::text))) as found
+           where ($9::text is null or status = $9)
+           order by issued_at desc, id desc limit $10"#,
+        by.projects(),
+        filter.id,
+        filter.agent_id,
+        filter.key_id,
+        filter.server_id,
+        filter.issued_after,
+        page.at(),
+        page.id(),
+        filter.status,
+        page.fetch(),
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(page.cut(items, |session| After { at: session.issued_at, id: session.id.clone() }))
+}
+
+/// One session that the caller may see.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn find(connection: &mut PgConnection, by: &Caller, id: &str) -> db::Result<Option<Session>> {
+    let filter = Filter { id: Some(id.to_owned()), ..Filter::default() };
+    Ok(list(connection, by, &filter, &Page { limit: 1, after: None }).await?.items.into_iter().next())
+}
+
+/// Removes rows of tokens that expired before `before`, a bounded number at a time.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn expire(connection: &mut PgConnection, before: Timestamp) -> db::Result<u64> {
+    let done = sqlx::query!(
+        "delete from sessions where id in (select id from sessions where expires_at < $1 order by expires_at limit $2)",
+        before.to_utc(),
+        EXPIRE_BATCH,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}

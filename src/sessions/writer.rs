@@ -1,0 +1,93 @@
+//! Rows of issued tokens, many in one commit. A token is handed out only after its row is durable.
+
+use aws_lc_rs::digest;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::audit::{self, Entry};
+use crate::db::{self, Db};
+use crate::refusal::{Code, Refused};
+use crate::sessions::{Draft, store};
+use crate::types::caller::Caller;
+
+/// Tokens that may wait to be written; past that callers are told to come back.
+pub const QUEUE_MAX: usize = 8_192;
+const BATCH_MAX: usize = 256;
+
+struct Asked {
+    row: store::New,
+    reply: oneshot::Sender<Result<(), Refused>>,
+}
+
+/// Hands rows to the one task that commits them.
+#[derive(Clone)]
+pub struct Writer {
+    queue: mpsc::Sender<Asked>,
+}
+
+impl Writer {
+    /// A writer, and the task that serves it until all its handles are gone. Each batch is one entry of the audit chain.
+    #[must_use]
+    pub fn new(db: Db, chain: String) -> (Self, impl Future<Output = ()> + Send) {
+        let (queue, asked) = mpsc::channel(QUEUE_MAX);
+        (Self { queue }, serve(db, chain, asked))
+    }
+
+    /// Writes a token's row. Holds afterwards: it is durable.
+    ///
+    /// # Errors
+    ///
+    /// The queue is full, or the database refuses; the token must not be handed out then.
+    pub async fn write(&self, draft: &Draft, kid: &str) -> Result<(), Refused> {
+        let (reply, answer) = oneshot::channel();
+        let row = store::New::of(draft, kid);
+        let full = || Refused::new(Code::TemporarilyUnavailable, "Too many tokens wait to be written; try again.");
+        self.queue.try_send(Asked { row, reply }).map_err(|_| full())?;
+        answer.await.map_err(|_| Refused::new(Code::TemporarilyUnavailable, "The service is stopping."))?
+    }
+}
+
+async fn serve(db: Db, chain: String, mut asked: mpsc::Receiver<Asked>) {
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    while asked.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let (rows, replies): (Vec<_>, Vec<_>) = batch.drain(..).map(|asked| (asked.row, asked.reply)).unzip();
+        let written = commit(&db, &chain, &rows).await;
+        if let Err(error) = &written {
+            tracing::error!(%error, rows = rows.len(), "issued tokens could not be written; none of them is handed out");
+        }
+        for reply in replies {
+            let answer = if written.is_ok() {
+                Ok(())
+            } else {
+                Err(Refused::new(Code::TemporarilyUnavailable, "The database cannot answer now."))
+            };
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+async fn commit(db: &Db, chain: &str, rows: &[store::New]) -> db::Result<()> {
+    let mut tx = db.begin().await?;
+    store::insert(&mut tx, rows).await?;
+    let by = Caller::nobody("system".to_owned());
+    let mut entry = Entry::new(&by, "session.issued").with("count", rows.len()).with("rows", fingerprint(rows));
+    if let [only] = rows {
+        entry = entry.on(&only.id).agent(&only.agent_id).key(&only.key_id).server(&only.server_id);
+    }
+    audit::open_chain(&mut tx, chain).await?;
+    audit::append_to(&mut tx, chain, &entry).await?;
+    db::commit(tx).await
+}
+
+/// SHA-256 over the rows of a batch, each as a line of JSON, so that the audit vouches for them.
+fn fingerprint(rows: &[store::New]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for row in rows {
+        context.update(serde_json::to_string(row).unwrap_or_default().as_bytes());
+        context.update(b"\n");
+    }
+    context.finish().as_ref().iter().fold(String::new(), |mut text, byte| {
+        use std::fmt::Write;
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

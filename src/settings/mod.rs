@@ -1,0 +1,141 @@
+//! What must be equal on all nodes. Owns `settings`: one row, changed through the feed.
+
+mod store;
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::audit::{self, Entry};
+use crate::db::{self, Db, Done};
+use crate::projects::precondition;
+use crate::refusal::{Checks, Refused};
+use crate::types::caller::Caller;
+use crate::types::environment::Environment;
+use crate::types::patch::Patch;
+
+pub use store::installation;
+
+/// A maximum age above this needs a recorded reason.
+const AGE_DAYS_WITHOUT_REASON: i32 = 90;
+
+/// How long secrets of an environment may live.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct KeyPolicy {
+    /// Days that a version of a key's secret lives at most.
+    pub max_age_days: i32,
+}
+
+/// The policies of both environments.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct KeyPolicies {
+    /// Production.
+    pub prod: KeyPolicy,
+    /// Development.
+    pub dev: KeyPolicy,
+}
+
+/// The settings as they are read.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Settings {
+    /// How long a node may answer from its last round: 1,000 to 60,000 milliseconds.
+    pub lease_ms: i32,
+    /// The life of a session token: 60 to 3,600 seconds.
+    pub session_ttl_seconds: i32,
+    /// Days that audit entries are kept.
+    pub audit_days: i32,
+    /// How long keys live.
+    pub key_policies: KeyPolicies,
+    /// Why a maximum above 90 days was set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_reason: Option<String>,
+    /// When they were last changed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+}
+
+impl Settings {
+    /// The longest life of a key of an environment, in days.
+    #[must_use]
+    pub const fn max_age_days(&self, environment: Environment) -> i32 {
+        match environment {
+            Environment::Prod => self.key_policies.prod.max_age_days,
+            Environment::Dev => self.key_policies.dev.max_age_days,
+        }
+    }
+}
+
+/// A change of settings (RFC 7396).
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// New lease.
+    pub lease_ms: Option<i32>,
+    /// New life of session tokens.
+    pub session_ttl_seconds: Option<i32>,
+    /// New retention of the audit.
+    pub audit_days: Option<i32>,
+    /// New longest life of production keys.
+    pub prod_max_age_days: Option<i32>,
+    /// New longest life of development keys.
+    pub dev_max_age_days: Option<i32>,
+    /// New reason.
+    pub policy_reason: Patch<String>,
+}
+
+/// The settings now.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn get(connection: &mut PgConnection) -> db::Result<Settings> {
+    store::get(connection).await
+}
+
+/// Changes settings on all nodes.
+///
+/// # Errors
+///
+/// A value out of its bounds, a long life of keys without a reason, or an old `If-Match` tag.
+pub async fn change(db: &Db, by: &Caller, change: Change, expected: Option<&str>) -> Result<(Settings, Done), Refused> {
+    let mut tx = db.begin().await?;
+    let before = store::lock(&mut tx).await?;
+    precondition(&before, expected)?;
+    let policies = KeyPolicies {
+        prod: KeyPolicy { max_age_days: change.prod_max_age_days.unwrap_or(before.key_policies.prod.max_age_days) },
+        dev: KeyPolicy { max_age_days: change.dev_max_age_days.unwrap_or(before.key_policies.dev.max_age_days) },
+    };
+    let after = Settings {
+        lease_ms: change.lease_ms.unwrap_or(before.lease_ms),
+        session_ttl_seconds: change.session_ttl_seconds.unwrap_or(before.session_ttl_seconds),
+        audit_days: change.audit_days.unwrap_or(before.audit_days),
+        key_policies: policies,
+        policy_reason: change.policy_reason.over(before.policy_reason.clone()),
+        updated_at: before.updated_at,
+    };
+    check(&after)?;
+    let updated_at = store::set(&mut tx, &after).await?;
+    let recorded = serde_json::to_value(&after).unwrap_or_default();
+    audit::append(&mut tx, &Entry::new(by, "settings.changed").on("settings").with("settings", recorded)).await?;
+    Ok((Settings { updated_at, ..after }, db.commit(tx).await?))
+}
+
+fn check(settings: &Settings) -> Result<(), Refused> {
+    let mut checks = Checks::default();
+    let mut within = |value: i32, bounds: std::ops::RangeInclusive<i32>, pointer: &str| {
+        checks.expect(bounds.contains(&value), pointer, "range", &format!("{} to {}", bounds.start(), bounds.end()));
+    };
+    within(settings.lease_ms, 1_000..=60_000, "/lease_ms");
+    within(settings.session_ttl_seconds, 60..=3_600, "/session_ttl_seconds");
+    within(settings.audit_days, 1..=36_500, "/audit_days");
+    within(settings.key_policies.prod.max_age_days, 1..=3_650, "/key_policies/prod/max_age_days");
+    within(settings.key_policies.dev.max_age_days, 1..=3_650, "/key_policies/dev/max_age_days");
+    let longest = settings.key_policies.prod.max_age_days.max(settings.key_policies.dev.max_age_days);
+    let explained =
+        settings.policy_reason.as_ref().is_some_and(|reason| !reason.trim().is_empty() && reason.len() <= 500);
+    checks.expect(
+        longest <= AGE_DAYS_WITHOUT_REASON || explained,
+        "/policy_reason",
+        "required",
+        "a maximum above 90 days needs a reason (at most 500 bytes)",
+    );
+    checks.done()
+}

@@ -1,0 +1,84 @@
+//! SQL of settings.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::db;
+use crate::settings::{KeyPolicies, KeyPolicy, Settings};
+
+struct Row {
+    lease_ms: i32,
+    session_ttl_seconds: i32,
+    audit_days: i32,
+    prod_max_age_days: i32,
+    dev_max_age_days: i32,
+    policy_reason: Option<String>,
+    updated_at: OffsetDateTime,
+}
+
+impl From<Row> for Settings {
+    fn from(row: Row) -> Self {
+        Self {
+            lease_ms: row.lease_ms,
+            session_ttl_seconds: row.session_ttl_seconds,
+            audit_days: row.audit_days,
+            key_policies: KeyPolicies {
+                prod: KeyPolicy { max_age_days: row.prod_max_age_days },
+                dev: KeyPolicy { max_age_days: row.dev_max_age_days },
+            },
+            policy_reason: row.policy_reason,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+pub(super) async fn get(connection: &mut PgConnection) -> db::Result<Settings> {
+    let row = sqlx::query_as!(
+        Row,
+        "select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, dev_max_age_days, policy_reason, updated_at from settings",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(row.into())
+}
+
+pub(super) async fn lock(tx: &mut PgConnection) -> db::Result<Settings> {
+    let row = sqlx::query_as!(
+        Row,
+        "select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, dev_max_age_days, policy_reason, updated_at from settings for update",
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(row.into())
+}
+
+/// Keeps the lease before, and one that was changed a moment ago: nodes may still be under it.
+pub(super) async fn set(tx: &mut PgConnection, new: &Settings) -> db::Result<OffsetDateTime> {
+    let row = sqlx::query!(
+        "update settings set lease_ms = $1,
+                previous_lease_ms = case when lease_ms = $1 then previous_lease_ms
+                                         when updated_at > authority_now() - interval '2 minutes' then greatest(lease_ms, previous_lease_ms)
+                                         else lease_ms end,
+                session_ttl_seconds = $2, audit_days = $3, prod_max_age_days = $4, dev_max_age_days = $5, policy_reason = $6,
+                updated_at = authority_now()
+         returning updated_at",
+        new.lease_ms,
+        new.session_ttl_seconds,
+        new.audit_days,
+        new.key_policies.prod.max_age_days,
+        new.key_policies.dev.max_age_days,
+        new.policy_reason,
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(row.updated_at)
+}
+
+/// The name of this installation.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn installation(connection: &mut PgConnection) -> db::Result<uuid::Uuid> {
+    Ok(sqlx::query!("select installation from settings").fetch_one(connection).await?.installation)
+}

@@ -1,0 +1,110 @@
+//! One private PostgreSQL for the whole run, one database for each test, cloned from a migrated template.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mcp_authority::db::Db;
+use mcp_authority::db::embedded::{Embedded, find_programs};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
+use tokio::sync::OnceCell;
+
+const TEMPLATE: &str = "template_authority";
+/// Much shorter than in earnest, so that a test that waits for a lease to end need not wait long.
+pub const LEASE: Duration = Duration::from_millis(1_000);
+
+static CLUSTER: OnceCell<PgConnectOptions> = OnceCell::const_new();
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A database of one test.
+pub struct TestDb {
+    pub options: PgConnectOptions,
+    pub name: String,
+}
+
+impl TestDb {
+    pub async fn new() -> Self {
+        let cluster = CLUSTER.get_or_init(start).await;
+        let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut connection = cluster.clone().database("postgres").connect().await.expect("the cluster answers");
+        connection
+            .execute(AssertSqlSafe(format!("create database {name} template {TEMPLATE}")))
+            .await
+            .expect("a clone");
+        Self { options: cluster.clone().database(&name), name }
+    }
+
+    pub fn db(&self) -> Db {
+        Db::new(self.options.clone())
+    }
+
+    pub async fn connection(&self) -> PgConnection {
+        self.options.connect().await.expect("the database answers")
+    }
+
+    /// Runs statements as they stand; for looking into the database and for tampering with it.
+    pub async fn execute(&self, sql: &str) {
+        let mut connection = self.connection().await;
+        connection.execute(AssertSqlSafe(sql.to_owned())).await.expect("the statement");
+        connection.close().await.expect("closed");
+    }
+
+    /// One number that a statement counts.
+    pub async fn count(&self, sql: &str) -> i64 {
+        use sqlx::Row;
+        let mut connection = self.connection().await;
+        connection.fetch_one(AssertSqlSafe(sql.to_owned())).await.expect("the statement").get(0)
+    }
+
+    /// Moves the database's clock: every statement reads it through this one function.
+    pub async fn shift_clock(&self, seconds: i64) {
+        let body = format!(
+            "create or replace function authority_now() returns timestamptz language sql stable parallel safe \
+             as $$ select statement_timestamp() + interval '{seconds} seconds' $$"
+        );
+        self.execute(&body).await;
+    }
+}
+
+/// Starts the cluster, migrates the template, and leaves a guard behind that removes everything when this process ends.
+async fn start() -> PgConnectOptions {
+    let dir = tempfile::Builder::new().prefix("mcpa-tests-").tempdir().expect("a directory").keep();
+    let data = dir.join("data");
+    let cluster = Embedded::start_throwaway(&data).await.expect("a private PostgreSQL for the tests");
+    let options = cluster.connect_options();
+    let pid = cluster.postmaster_pid().expect("its process");
+    guard(pid, &dir);
+    // The cluster outlives this value on purpose; the guard ends it.
+    std::mem::forget(cluster);
+    let mut connection = options.clone().connect().await.expect("the cluster answers");
+    connection.execute(AssertSqlSafe(format!("create database {TEMPLATE}"))).await.expect("the template");
+    connection.close().await.expect("closed");
+    let template = Db::new(options.clone().database(TEMPLATE));
+    template.migrate().await.expect("migrated");
+    template.close().await;
+    let mut connection = options.clone().database(TEMPLATE).connect().await.expect("the template answers");
+    let lease = LEASE.as_millis();
+    let settings = format!("update settings set lease_ms = {lease}, previous_lease_ms = {lease}");
+    connection.execute(AssertSqlSafe(settings)).await.expect("a short lease");
+    connection.close().await.expect("closed");
+    assert!(find_programs().is_ok());
+    options
+}
+
+/// A shell that waits for the end of its standard input, which this process holds until it ends, however it ends.
+fn guard(pid: u32, dir: &std::path::Path) {
+    let script = "cat > /dev/null; kill -QUIT \"$1\" 2>/dev/null; while kill -0 \"$1\" 2>/dev/null; do sleep 0.1; done; rm -rf \"$2\"";
+    let mut shell = Command::new("sh")
+        .args(["-c", script, "guard", &pid.to_string()])
+        .arg(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a shell");
+    let mut input = shell.stdin.take().expect("its input");
+    input.write_all(b"\n").expect("it listens");
+    std::mem::forget(input);
+}

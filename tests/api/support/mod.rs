@@ -1,0 +1,9 @@
+//! What the stories need: a database, a running node, and the actors who talk to it.
+
+pub mod actors;
+pub mod cluster;
+pub mod node;
+
+pub use actors::Operator;
+pub use cluster::TestDb;
+pub use node::{Node, Reply};

@@ -1,0 +1,114 @@
+"""Every route of the OpenAPI description is fuzzed as an operator: the service does what its description says.
+
+Nothing is excluded. The seed is fixed and printed; `FUZZ_SEED` and `FUZZ_EXAMPLES` choose others for a longer run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+from support import Authority
+
+SEED: Final = int(os.environ.get("FUZZ_SEED", "20260728"))
+
+EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "50"))
+"""Generated cases of each operation, boundary values and chains of calls not counted in."""
+
+FUZZ_SECONDS_MAX: Final = 1_800
+"""Past this the run is stopped, and that is a failure."""
+
+REQUEST_SECONDS_MAX: Final = 15
+
+CHECKS: Final = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+)
+
+# The key is taken from the environment, so that it stands in no list of processes and in no file.
+CONFIGURATION: Final = '[headers]\nAuthorization = "Bearer ${MCPA_FUZZ_KEY}"\n'
+
+METHODS: Final = ("get", "put", "post", "delete", "patch")
+
+
+def test_the_service_does_what_its_description_says(own_authority: Authority, tmp_path: Path) -> None:
+    print(f"seed {SEED}, {EXAMPLES} examples an operation")
+    configuration = tmp_path / "schemathesis.toml"
+    configuration.write_text(CONFIGURATION)
+    finished = subprocess.run(
+        _command(own_authority, configuration, tmp_path),
+        env={**os.environ, "MCPA_FUZZ_KEY": own_authority.operator_key},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=FUZZ_SECONDS_MAX,
+        check=False,
+    )
+    print(finished.stdout[-20_000:], finished.stderr[-5_000:])
+    assert finished.returncode == 0, f"the fuzzing found something (seed {SEED}); see above"
+
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["complete"] is True
+    assert report["operations"]["tested"] == report["operations"]["total"] > 0
+    assert not report["failures"]
+    assert not report["errors"]
+    assert report["phases"]["stateful"]["status"] == "success"
+    # A run whose own key was refused would have shown nothing.
+    own_authority.call("GET", "/v1/agents")
+
+    schema = own_authority.call("GET", "/openapi.json")
+    sent = _cases_sent(tmp_path / "events.ndjson")
+    few = {operation: sent[operation] for operation in _with_input(schema) if sent[operation] < EXAMPLES}
+    assert not few, f"fewer than {EXAMPLES} cases of {few}"
+
+
+def _command(authority: Authority, configuration: Path, reports: Path) -> list[str]:
+    return [
+        str(Path(sys.executable).with_name("schemathesis")),
+        f"--config-file={configuration}",
+        "--no-color",
+        "run",
+        f"{authority.url}/openapi.json",
+        f"--checks={','.join(CHECKS)}",
+        "--phases=examples,coverage,fuzzing,stateful",
+        f"--max-examples={EXAMPLES}",
+        f"--seed={SEED}",
+        # One worker and no memory of earlier runs: the seed alone decides.
+        "--workers=1",
+        "--generation-database=none",
+        "--continue-on-failure",
+        f"--request-timeout={REQUEST_SECONDS_MAX}",
+        "--report=json,ndjson",
+        f"--report-json-path={reports / 'report.json'}",
+        f"--report-ndjson-path={reports / 'events.ndjson'}",
+    ]
+
+
+def _with_input(schema: dict[str, Any]) -> list[str]:
+    """The operations that take anything; one that takes nothing has only one case."""
+    operations = []
+    for path, item in schema["paths"].items():
+        for method in METHODS:
+            operation = item.get(method)
+            if operation and ("requestBody" in operation or operation.get("parameters") or item.get("parameters")):
+                operations.append(f"{method.upper()} {path}")
+    return operations
+
+
+def _cases_sent(events: Path) -> Counter[str]:
+    sent: Counter[str] = Counter()
+    with events.open(encoding="utf-8") as lines:
+        for line in lines:
+            scenario = json.loads(line).get("ScenarioFinished") or {}
+            for case in scenario.get("recorder", {}).get("cases", {}).values():
+                sent[f"{case['value']['method']} {case['value']['path']}"] += 1
+    return sent
