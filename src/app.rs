@@ -1,6 +1,5 @@
 //! The running service: what handlers and jobs can reach, and how it is put together.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::db::Db;
 use crate::failures::Failures;
 use crate::feed::{Feed, Follower, Start};
 use crate::gate::{Inactive, Live, Position};
-use crate::observations::{ACTIVE, Observations};
+use crate::observations::{ACTIVE, Observations, Place};
 use crate::refusal::{Code, Refused};
 use crate::revocations::Revoker;
 use crate::secrets::{Rehash, Sealing};
@@ -148,8 +147,8 @@ impl App {
     }
 
     /// A secret was presented and right: its use is noted, and its digest moves to the newest secret key.
-    pub fn used(&self, presented: &Presented<'_>, owner: &str, version: &crate::gate::Version, at: Use<'_>) {
-        self.observations.used(owner, version.number, at.server, at.address, self.live.now());
+    pub fn used(&self, presented: &Presented<'_>, owner: &str, version: &crate::gate::Version, at: Place<'_>) {
+        self.observations.used(owner, version.number, at, self.live.now());
         let newest = self.feed.secret_key();
         if *version.secret_key != **newest {
             let digest = self.live.keyring.digest(&newest, presented.reveal());
@@ -176,13 +175,4 @@ impl App {
         }
         Err(Refused::new(Code::TemporarilyUnavailable, "This node has not caught up; try again."))
     }
-}
-
-/// Where a secret was used.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Use<'a> {
-    /// On which server.
-    pub server: Option<&'a str>,
-    /// From where.
-    pub address: Option<IpAddr>,
 }

@@ -41,13 +41,13 @@ impl Failures {
     /// There were too many.
     pub fn count(&self, address: Option<IpAddr>, client: Option<&str>) -> Result<(), Duration> {
         let address = address.map(network).unwrap_or_default();
-        let by_address = check(&self.addresses, address);
-        let by_client = client.map_or(Ok(()), |client| check(&self.clients, client.chars().take(64).collect()));
+        let by_address = check(&self.addresses, &address);
+        let by_client = client.map_or(Ok(()), |client| check(&self.clients, &client.chars().take(64).collect()));
         by_address.and(by_client)
     }
 }
 
-fn check(limiter: &Keyed, key: String) -> Result<(), Duration> {
+fn check(limiter: &Keyed, key: &String) -> Result<(), Duration> {
     if limiter.len() > REMEMBERED_MAX {
         limiter.retain_recent();
     }
@@ -55,7 +55,7 @@ fn check(limiter: &Keyed, key: String) -> Result<(), Duration> {
         // Whoever sends from so many addresses gains nothing by it: the secrets are 256 bits.
         return Ok(());
     }
-    limiter.check_key(&key).map_err(|until| until.wait_time_from(DefaultClock::default().now()))
+    limiter.check_key(key).map_err(|until| until.wait_time_from(DefaultClock::default().now()))
 }
 
 /// One home has a whole /64 of IPv6.

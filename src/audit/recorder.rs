@@ -25,7 +25,6 @@ pub struct Recorder {
 
 impl Recorder {
     /// A recorder with a chain of its own, and the task that writes until `stop`, then what is left, then ends.
-    #[must_use]
     pub fn new(db: Db, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, entries) = mpsc::channel(QUEUE_ENTRIES_MAX);
         let chain: Arc<str> = format!("node:{}", uuid::Uuid::new_v4().simple()).into();

@@ -1,6 +1,5 @@
 //! Reads the whole audit and says what was changed, removed, reordered or inserted.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use sqlx::PgConnection;
@@ -105,11 +104,9 @@ impl Verified {
 /// The database cannot be read. What is wrong with the audit is no error but a [`Finding`].
 pub async fn verify(connection: &mut PgConnection, key: &CheckpointKey<'_>, kept: &[String]) -> db::Result<Verified> {
     let mut verified = Verified::default();
-    let mut ends = HashMap::new();
     for head in store::heads(connection).await? {
         verified.chains += 1;
-        let end = chain(connection, &head, &mut verified).await?;
-        ends.insert(head.chain, end);
+        chain(connection, &head, &mut verified).await?;
     }
     for id in store::unlinked(connection, PAGE).await? {
         verified.found(Finding::Inserted { id });
@@ -186,7 +183,7 @@ async fn compare(connection: &mut PgConnection, checkpoint: &Checkpoint, verifie
         let stored = store::hash_at(connection, &head.chain, head.position).await?;
         match stored {
             None => {
-                verified.found(Finding::Removed { chain: head.chain.clone(), from: head.position, to: head.position })
+                verified.found(Finding::Removed { chain: head.chain.clone(), from: head.position, to: head.position });
             }
             Some(hash) if hex(&hash) != head.hash => {
                 verified.found(Finding::Disagrees { checkpoint: checkpoint.number, head: head.clone() });

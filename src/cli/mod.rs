@@ -26,7 +26,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves the authority. Without MCPA_DATABASE_URL it runs a private PostgreSQL of its own.
+    /// Serves the authority. Without `MCPA_DATABASE_URL` it runs a private PostgreSQL of its own.
     #[command(after_help = "Examples:\n  mcp-authority serve\n  MCPA_LISTEN=127.0.0.1:9000 mcp-authority serve")]
     Serve,
     /// Brings the database to this binary's schema, then ends.

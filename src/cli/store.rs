@@ -40,23 +40,20 @@ pub(crate) struct Store {
 ///
 /// The private PostgreSQL cannot be started, or there are no secret keys for a database that is not private.
 pub(crate) async fn open(mut config: Config, role: Role) -> Result<Store, Failure> {
-    let (options, private) = match &config.database_url {
-        Some(url) => {
-            let options = PgConnectOptions::from_str(url.reveal()).map_err(|_| {
-                // The parser's message may hold the password.
-                Failure::new(
-                    2,
-                    anyhow::anyhow!(
-                        "MCPA_DATABASE_URL: not a PostgreSQL URL; write postgres://user:password@host/database"
-                    ),
-                )
-            })?;
-            (options, None)
-        }
-        None => {
-            let private = Embedded::start(&config.data_dir, role).await?;
-            (private.connect_options(), Some(private))
-        }
+    let (options, private) = if let Some(url) = &config.database_url {
+        let options = PgConnectOptions::from_str(url.reveal()).map_err(|_| {
+            // The parser's message may hold the password.
+            Failure::new(
+                2,
+                anyhow::anyhow!(
+                    "MCPA_DATABASE_URL: not a PostgreSQL URL; write postgres://user:password@host/database"
+                ),
+            )
+        })?;
+        (options, None)
+    } else {
+        let private = Embedded::start(&config.data_dir, role).await?;
+        (private.connect_options(), Some(private))
     };
     if config.secret_keys.is_none() {
         let keys = secret_keys(&config.data_dir).context("the secret keys of the private database")?;

@@ -25,7 +25,7 @@ pub(super) async fn recover(connection: &mut PgConnection, live: &Live, applied:
     let pruned = found.is_none() && applied.position.number < oldest;
     let same = pruned || found.is_some_and(|row| row.mark == applied.mark);
     for (subject, cutoff) in live.revoked.entries() {
-        let Some((kind, target)) = name(&subject) else { continue };
+        let (kind, target) = name(&subject);
         if cutoff.whole {
             revocations::restore(&mut tx, RevocationId::random().as_str(), kind.as_str(), &target, None).await?;
         }
@@ -46,8 +46,8 @@ pub(super) async fn recover(connection: &mut PgConnection, live: &Live, applied:
     Ok(())
 }
 
-fn name(subject: &Subject) -> Option<(Kind, String)> {
-    Some(match subject {
+fn name(subject: &Subject) -> (Kind, String) {
+    match subject {
         Subject::Token(id) => (Kind::Token, id.to_string()),
         Subject::Key(id) => (Kind::Key, id.to_string()),
         Subject::KeySessions(id) => (Kind::KeySessions, id.to_string()),
@@ -57,7 +57,7 @@ fn name(subject: &Subject) -> Option<(Kind, String)> {
         Subject::SigningKey(kid) => (Kind::SigningKey, kid.to_string()),
         Subject::Operator(id) => (Kind::Operator, id.to_string()),
         Subject::All => (Kind::All, "all".to_owned()),
-    })
+    }
 }
 
 /// Removes the feed's tail: what is older than an hour and what every node has applied. The newest entry always stays.

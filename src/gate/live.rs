@@ -78,7 +78,7 @@ impl Live {
     /// An empty memory that answers nothing.
     #[must_use]
     pub fn new(issuer: &str, keyring: Arc<Keyring>) -> Self {
-        let settings = SettingsNow { session_ttl: Duration::from_mins(15), longest_lease: Duration::from_secs(60) };
+        let settings = SettingsNow { session_ttl: Duration::from_mins(15), longest_lease: Duration::from_mins(1) };
         Self {
             round: ArcSwap::from_pointee(Round::NONE),
             told: AtomicI64::new(0),

@@ -11,12 +11,13 @@ use axum::response::Response;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, header};
 
-use crate::app::{App, AppState, Use};
+use crate::app::{App, AppState};
 use crate::audit::Entry;
 use crate::gate::{Inactive, authenticate_operator};
 use crate::http::client_address::client_address;
 use crate::http::problem::Problem;
 use crate::http::request_id::RequestId;
+use crate::observations::Place;
 use crate::refusal::{Code, Refused};
 use crate::types::caller::Caller;
 use crate::types::credential::Presented;
@@ -76,6 +77,10 @@ impl<S: Scope> FromRequestParts<Arc<App>> for By<S> {
 }
 
 /// The layer of `/v1`: lets operators in, and notes who it is.
+///
+/// # Errors
+///
+/// No operator, or one whose key does not work; 503 when this node cannot prove that it is current.
 pub async fn authenticate(State(app): AppState, mut request: Request, next: Next) -> Result<Response, Problem> {
     let address = address(&app, request.extensions(), request.headers());
     let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
@@ -98,7 +103,7 @@ fn operator(
     })?;
     match (outcome, presented) {
         (Ok((operator, version)), Some(presented)) => {
-            app.used(&presented, operator.id.as_str(), &version, Use { server: None, address });
+            app.used(&presented, operator.id.as_str(), &version, Place { server: None, address });
             Ok(Caller {
                 actor: operator.id.to_string(),
                 scopes: operator.scopes.clone(),

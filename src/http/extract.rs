@@ -27,7 +27,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
 
     async fn from_request(request: Request, state: &Arc<App>) -> Result<Self, Problem> {
         let json = is_json(request.headers());
-        let bytes = Bytes::from_request(request, state).await.map_err(too_large)?;
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| too_large(&rejection))?;
         if !bytes.is_empty() && !json {
             return Err(Refused::new(Code::UnsupportedMediaType, "The body must be `application/json`.").into());
         }
@@ -43,7 +43,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The body did not fit, or did not arrive.
-pub(super) fn too_large(rejection: BytesRejection) -> Problem {
+pub(super) fn too_large(rejection: &BytesRejection) -> Problem {
     if rejection.status() == http::StatusCode::PAYLOAD_TOO_LARGE {
         return Refused::new(Code::BodyTooLarge, format!("The body is larger than {BODY_BYTES_MAX} bytes.")).into();
     }
@@ -77,7 +77,7 @@ fn no_nul(value: &Value, at: &str, checks: &mut Checks) {
     match value {
         Value::String(text) if text.contains('\0') => checks.wrong(at, "control_character", "no NUL character"),
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(index, item)| no_nul(item, &format!("{at}/{index}"), checks))
+            items.iter().enumerate().for_each(|(index, item)| no_nul(item, &format!("{at}/{index}"), checks));
         }
         Value::Object(members) => {
             for (name, member) in members {

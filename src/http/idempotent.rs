@@ -30,7 +30,9 @@ pub(super) async fn layer(State(app): AppState, request: Request, next: Next) ->
         return Ok(next.run(request).await);
     }
     let (parts, body) = request.into_parts();
-    let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), &app).await.map_err(too_large)?;
+    let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), &app)
+        .await
+        .map_err(|rejection| too_large(&rejection))?;
     let mut fingerprint = [0; 32];
     for (to, from) in fingerprint.iter_mut().zip(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes).as_ref())
     {

@@ -142,7 +142,6 @@ fn cors() -> CorsLayer {
         .expose_headers([header::WWW_AUTHENTICATE])
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
 fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
     tracing::error!("a request panicked");
     guard::internal().into_response()

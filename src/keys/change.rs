@@ -79,6 +79,7 @@ pub async fn change(
 }
 
 /// The key as it is to be.
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the key")]
 struct Wanted {
     name: Option<String>,
     grants: Vec<Grant>,

@@ -25,6 +25,15 @@ const REHASHES_MAX: usize = 10_000;
 const USE_WRITE_MICROS: i64 = 60_000_000;
 const BATCH_MAX: usize = 5_000;
 
+/// Where a credential was shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place<'a> {
+    /// To which server; `None`: to the authority itself.
+    pub server: Option<&'a str>,
+    /// From where.
+    pub address: Option<IpAddr>,
+}
+
 /// The outcome of a question about a good credential.
 pub const ACTIVE: &str = "active";
 
@@ -62,19 +71,12 @@ impl Observations {
     ///
     /// `credential` is the key's id once its secret or signature proved right, else empty: what does not exist is counted
     /// for the asking server, so that nobody fills a table with made-up ids.
-    pub fn answered(
-        &self,
-        credential: &str,
-        server: &str,
-        outcome: &'static str,
-        address: Option<IpAddr>,
-        now: Timestamp,
-    ) {
-        let address = if outcome == ACTIVE { None } else { address };
+    pub fn answered(&self, credential: &str, outcome: &'static str, at: Place<'_>, now: Timestamp) {
+        let address = if outcome == ACTIVE { None } else { at.address };
         let mut count = Count {
             minute: now.seconds().div_euclid(60),
             credential: credential.to_owned(),
-            server: server.to_owned(),
+            server: at.server.unwrap_or_default().to_owned(),
             outcome,
             address: address.map(|address| address.to_string()).unwrap_or_default(),
         };
@@ -90,9 +92,10 @@ impl Observations {
     }
 
     /// A version of a secret was used.
-    pub fn used(&self, owner: &str, version: i32, server: Option<&str>, address: Option<IpAddr>, now: Timestamp) {
+    pub fn used(&self, owner: &str, version: i32, at: Place<'_>, now: Timestamp) {
+        let address = at.address;
         let mut id = [0; 16];
-        for (to, from) in id.iter_mut().zip(server.unwrap_or_default().bytes()) {
+        for (to, from) in id.iter_mut().zip(at.server.unwrap_or_default().bytes()) {
             *to = from;
         }
         let mut memory = self.lock();

@@ -36,7 +36,6 @@ pub struct Revoker {
 
 impl Revoker {
     /// A revoker, and the task that serves it until all its handles are gone.
-    #[must_use]
     pub fn new(db: Db) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, asked) = mpsc::channel(QUEUE_MAX);
         (Self { queue }, serve(db, asked))

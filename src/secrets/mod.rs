@@ -78,7 +78,7 @@ pub async fn rotate(
     let versions = store::versions(tx, owner).await?;
     let newest = versions.first().ok_or_else(|| Refused::not_found("secret"))?;
     let older_lives = versions.iter().skip(1).any(|version| version.live);
-    let version = newest.version + 1;
+    let version = newest.number + 1;
     if grace == 0 {
         store::end_all(tx, owner).await?;
     } else if older_lives && newest.live {
@@ -88,11 +88,11 @@ pub async fn rotate(
                 "The overlap of the last rotation is still running. Wait for its end, or rotate with `grace_seconds` 0.",
             ));
         }
-        store::remove(tx, owner, newest.version).await?;
+        store::remove(tx, owner, newest.number).await?;
     } else {
-        store::end_after(tx, owner, newest.version, grace).await?;
+        store::end_after(tx, owner, newest.number, grace).await?;
     }
-    store::remove_before(tx, owner, newest.version - 1).await?;
+    store::remove_before(tx, owner, newest.number - 1).await?;
     let mut issued = add(tx, sealing, Next { kind, owner, version, life_days }).await?;
     issued.previous_expires_at = store::previous_end(tx, owner, version).await?;
     Ok(issued)

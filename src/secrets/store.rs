@@ -7,7 +7,7 @@ use crate::db;
 use crate::secrets::Shown;
 
 pub(super) struct Version {
-    pub(super) version: i32,
+    pub(super) number: i32,
     pub(super) live: bool,
     pub(super) used: bool,
 }
@@ -16,7 +16,7 @@ pub(super) struct Version {
 pub(super) async fn versions(tx: &mut PgConnection, owner: &str) -> db::Result<Vec<Version>> {
     Ok(sqlx::query_as!(
         Version,
-        r#"select version, coalesce(expires_at > authority_now(), true) as "live!",
+        r#"select version as number, coalesce(expires_at > authority_now(), true) as "live!",
                   exists (select from secret_uses u where u.owner = s.owner and u.version = s.version) as "used!"
            from secrets s where owner = $1 order by version desc"#,
         owner,

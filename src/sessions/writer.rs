@@ -26,7 +26,6 @@ pub struct Writer {
 
 impl Writer {
     /// A writer, and the task that serves it until all its handles are gone. Each batch is one entry of the audit chain.
-    #[must_use]
     pub fn new(db: Db, chain: String) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, asked) = mpsc::channel(QUEUE_MAX);
         (Self { queue }, serve(db, chain, asked))

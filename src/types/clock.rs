@@ -33,7 +33,7 @@ impl Timestamp {
         self.0
     }
 
-    /// Whole seconds since 1970, rounded down: a NumericDate (RFC 7519 §2).
+    /// Whole seconds since 1970, rounded down: a `NumericDate` (RFC 7519 §2).
     #[must_use]
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(MICROS_PER_SECOND)

@@ -1,4 +1,4 @@
-//! Ids: a prefix that says the kind, then twelve base62 characters (`key_`, `opr_`, `srv_`) or a UUIDv7 in 32 hex digits.
+//! Ids: a prefix that says the kind, then twelve base62 characters (`key_`, `opr_`, `srv_`) or a `UUIDv7` in 32 hex digits.
 //!
 //! An id of one kind never parses as another. All are inline text, so they are copied and compared without a heap.
 

@@ -8,13 +8,14 @@ use base64::engine::general_purpose::STANDARD;
 use http::header;
 use percent_encoding::percent_decode_str;
 
-use crate::app::{App, Use};
+use crate::app::App;
 use crate::audit::Entry;
 use crate::gate::{Inactive, KeyCaller, Server, authenticate_key, authenticate_server};
 use crate::http::caller::{address, bearer};
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
 use crate::http::request_id::RequestId;
+use crate::observations::Place;
 use crate::types::caller::Caller;
 use crate::types::credential::{Kind, Presented};
 
@@ -109,14 +110,14 @@ fn one(app: &App, claimed: &Claimed, address: Option<IpAddr>) -> Result<Outcome,
             Ok(caller) => Ok((Client::Key(caller.clone()), caller.version)),
             Err((cause, known)) => {
                 let credential = known.map(|id| id.to_string()).unwrap_or_default();
-                app.observations.answered(&credential, "", cause.as_str(), address, view.now);
+                app.observations.answered(&credential, cause.as_str(), Place { server: None, address }, view.now);
                 Err(cause)
             }
         },
     })?;
     Ok(match outcome {
         Ok((client, version)) if named => {
-            app.used(&presented, &id, &version, Use { server: None, address });
+            app.used(&presented, &id, &version, Place { server: None, address });
             Ok(client)
         }
         Ok(_) => Err((Inactive::WrongSecret, Some(id))),

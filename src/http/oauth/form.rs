@@ -54,7 +54,7 @@ impl FromRequest<Arc<App>> for Form {
         let count = names.len();
         names.dedup();
         let doubled = names.len() < count;
-        Ok(Self { doubled, parameters, headers, extensions })
+        Ok(Self { parameters, doubled, headers, extensions })
     }
 }
 

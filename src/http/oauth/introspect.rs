@@ -7,13 +7,13 @@ use http::header;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::app::{App, AppState, Use};
+use crate::app::{App, AppState};
 use crate::gate::{Active, Actor, Asker, Inactive, Question, Verdict, introspect};
 use crate::http::oauth::OAuthRefusals;
 use crate::http::oauth::client::{Asking, Client, authenticate, failed};
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
-use crate::observations::ACTIVE;
+use crate::observations::{ACTIVE, Place};
 use crate::types::credential::Presented;
 use crate::types::permission::scope_string;
 
@@ -155,7 +155,7 @@ fn ask(app: &App, question: Question<'_>) -> Result<Answer, OAuthError> {
                     &presented,
                     key.id.as_str(),
                     version,
-                    Use { server: Some(&server), address: question.address },
+                    Place { server: Some(&server), address: question.address },
                 );
             }
             (key.id.to_string(), ACTIVE)
@@ -163,7 +163,7 @@ fn ask(app: &App, question: Question<'_>) -> Result<Answer, OAuthError> {
         Verdict::Active(Active::Session { claims, .. }) => (claims.key_id.to_string(), ACTIVE),
     };
     app.metrics.introspection(outcome);
-    app.observations.answered(&credential, &server, outcome, question.address, now);
+    app.observations.answered(&credential, outcome, Place { server: Some(&server), address: question.address }, now);
     Ok(Answer::Is(Box::new(match verdict {
         Verdict::Active(active) => reply(app, question.asker, active),
         Verdict::Inactive(..) | Verdict::Ahead(_) => IntrospectionResponse::INACTIVE,

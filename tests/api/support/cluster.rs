@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 const TEMPLATE: &str = "template_authority";
 /// Much shorter than in earnest, so that a test that waits for a lease to end need not wait long.
-pub const LEASE: Duration = Duration::from_millis(1_000);
+pub const LEASE: Duration = Duration::from_secs(1);
 
 static CLUSTER: OnceCell<PgConnectOptions> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -93,6 +93,7 @@ async fn start() -> PgConnectOptions {
     options
 }
 
+#[expect(clippy::zombie_processes, reason = "it outlives this process, which is its purpose")]
 /// A shell that waits for the end of its standard input, which this process holds until it ends, however it ends.
 fn guard(pid: u32, dir: &std::path::Path) {
     let script = "cat > /dev/null; kill -QUIT \"$1\" 2>/dev/null; while kill -0 \"$1\" 2>/dev/null; do sleep 0.1; done; rm -rf \"$2\"";

@@ -86,7 +86,7 @@ impl Node {
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(60))
+            .timeout(Duration::from_mins(1))
             .build()
             .expect("a client");
         let node = Self { app, address, client, running, stop: stop.drop_guard(), tasks };
