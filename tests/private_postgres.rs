@@ -1,7 +1,7 @@
-#![cfg(test)]
 //! The private PostgreSQL: made closed, keeps what was committed, recovers from every kill, refuses what is unsafe.
 //!
 //! As root every test runs twice: as root, and – through `the_same_holds_for_an_ordinary_user` – as `nobody`.
+#![cfg(test)]
 
 #[path = "private_postgres/support.rs"]
 mod support;
@@ -20,7 +20,6 @@ use sqlx::{ConnectOptions, Connection, Executor};
 use self::support::{NOBODY, SERVICE_DIR, Service, alive, kept, kill, remember, scratch, socket_dir, text, until};
 
 #[tokio::test]
-#[ignore = "the other tests run it in a process of its own"]
 #[expect(clippy::disallowed_methods, reason = "the variable is the test's own")]
 async fn plays_a_service() {
     let Some(data) = std::env::var_os(SERVICE_DIR).map(PathBuf::from) else {

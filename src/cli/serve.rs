@@ -19,12 +19,13 @@ use crate::db::embedded::{Embedded, Role};
 use crate::http;
 use crate::http::listen::{Limits, serve};
 use crate::http::tls::Tls;
+use crate::jobs;
 use crate::operators::{self, NewOperator};
 use crate::secrets::Sealing;
 use crate::signing::{self, Purpose};
+use crate::telemetry;
 use crate::types::alg::Alg;
 use crate::types::caller::{Caller, EVERYTHING};
-use crate::{jobs, telemetry};
 
 /// The first operator's key, where there is no terminal to show it on.
 const OPERATOR_KEY_FILE: &str = "operator.key";

@@ -18,9 +18,10 @@ use crate::cli::Failure;
 use crate::config::Config;
 use crate::db::Db;
 use crate::db::embedded::{Embedded, Role};
+use crate::nodes;
+use crate::secrets;
 use crate::types::keyring::{Keyring, SECRET_KEY_BYTES};
 use crate::types::redacted::Secret;
-use crate::{nodes, secrets};
 
 const SECRET_KEYS_FILE: &str = "secret.keys";
 

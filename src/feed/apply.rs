@@ -4,13 +4,20 @@ use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 
+use crate::agents;
 use crate::feed::load::{Error, load_settings, load_signing};
 use crate::feed::translate::{Parts, revocation};
 use crate::feed::{KINDS, Shared};
 use crate::gate::{Agent, Live, Server};
+use crate::grants;
+use crate::keys;
+use crate::operators;
+use crate::revocations;
+use crate::roles;
+use crate::secrets;
+use crate::servers;
 use crate::types::id::{AgentId, KeyId, OperatorId, RoleId, ServerId};
 use crate::types::resource::Canonical;
-use crate::{agents, grants, keys, operators, revocations, roles, secrets, servers};
 
 /// What a batch of entries names, each thing once however often it changed.
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::db::Done;
 use crate::feed::Feed;
 use crate::feed::follow::longest_wait;
+use crate::feed::store;
 use crate::gate::Position;
 use crate::nodes::{self, Seen};
 use crate::types::clock::BootInstant;
@@ -125,13 +126,15 @@ impl Feed {
     }
 
     async fn standby_is_synchronous(&self) -> bool {
-        let row = sqlx::query!(r#"select current_setting('synchronous_standby_names') <> '' as "synchronous!""#)
-            .fetch_one(self.db.reserved())
-            .await;
-        row.is_ok_and(|row| row.synchronous)
+        let asked = async {
+            let mut connection = self.db.reserved().acquire().await?;
+            store::standby_is_synchronous(&mut connection).await
+        };
+        // Unknown is no.
+        asked.await.unwrap_or(false)
     }
 
-    /// How a change stands now, for those who ask again later. `since` is when it was committed.
+    /// How a change stands now, for those who ask again later.
     ///
     /// # Errors
     ///

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::db;
 use crate::feed::apply::Batch;
 use crate::feed::load::{self, Loaded};
+use crate::feed::store;
 use crate::feed::{CHANNEL, Feed, KINDS, POLL_INTERVAL, history};
 use crate::gate::{Position, Round};
 use crate::nodes::{self, Beat};
@@ -107,13 +108,15 @@ impl Follower {
                 let Err(lost) = self.connected(&stop).await else { break };
                 self.feed.live.stop_answering();
                 tracing::warn!(reason = %lost, node = %self.node.simple(), "this node stopped answering until it is current again");
-                if matches!(lost, Lost::Dead(_)) {
+                let dead = match lost {
+                    Lost::Dead(_) => true,
+                    Lost::History => self.history_changed().await,
+                    _ => false,
+                };
+                if dead {
                     self.feed.shared.dead.store(true, Ordering::Relaxed);
                     stop.cancelled().await;
                     break;
-                }
-                if matches!(lost, Lost::History) {
-                    self.history_changed().await;
                 }
                 let _ = stop.run_until_cancelled(tokio::time::sleep(RECONNECT_AFTER)).await;
             }
@@ -229,21 +232,21 @@ impl Follower {
         Ok(())
     }
 
-    /// Makes the memory and the database one again, then starts from a full load.
-    async fn history_changed(&mut self) {
-        let Some(applied) = self.applied else { return };
+    /// Makes the memory and the database one again, then starts from a full load. True when nothing can.
+    async fn history_changed(&mut self) -> bool {
+        let Some(applied) = self.applied else { return false };
         let recovered = async {
             let mut connection = connect(self.feed.db.options()).await?;
             history::recover(&mut connection, &self.feed.live, applied).await
         };
         match recovered.await {
             Ok(()) => self.applied = None,
-            Err(error @ Lost::Dead(_)) => {
-                tracing::error!(%error, "this node answers nothing more");
-                self.feed.shared.dead.store(true, Ordering::Relaxed);
+            Err(error) => {
+                tracing::warn!(%error, "the database's history could not be settled");
+                return matches!(error, Lost::Dead(_));
             }
-            Err(error) => tracing::warn!(%error, "the database's history could not be settled yet"),
         }
+        false
     }
 }
 
@@ -257,13 +260,7 @@ async fn entries(tx: &mut PgConnection, applied: Loaded, beat: &Beat) -> Result<
     if beat.head.history != applied.position.history {
         return Err(Lost::History);
     }
-    let rows = sqlx::query!(
-        "select number, history, mark, kind, target from feed where number >= $1 order by number limit $2",
-        applied.position.number,
-        ENTRIES_MAX,
-    )
-    .fetch_all(tx)
-    .await?;
+    let rows = store::entries_from(tx, applied.position.number, ENTRIES_MAX).await?;
     let mut rows = rows.into_iter();
     let first = rows.next().ok_or(Lost::History)?;
     if first.number != applied.position.number || first.mark != applied.mark {

@@ -4,6 +4,7 @@ use sqlx::{Connection, PgConnection};
 
 use crate::feed::follow::Lost;
 use crate::feed::load::Loaded;
+use crate::feed::store;
 use crate::gate::{Live, Subject};
 use crate::revocations::{self, Kind};
 use crate::settings;
@@ -16,14 +17,10 @@ pub(super) async fn recover(connection: &mut PgConnection, live: &Live, applied:
     if settings::installation(&mut tx).await? != applied.installation {
         return Err(Lost::Dead("the database belongs to another installation".to_owned()));
     }
-    let head = sqlx::query!("select history, number from feed_head for update").fetch_one(&mut *tx).await?;
-    let found = sqlx::query!("select mark from feed where number = $1", applied.position.number)
-        .fetch_optional(&mut *tx)
-        .await?;
-    let oldest =
-        sqlx::query!(r#"select coalesce(min(number), 0) as "number!" from feed"#).fetch_one(&mut *tx).await?.number;
-    let pruned = found.is_none() && applied.position.number < oldest;
-    let same = pruned || found.is_some_and(|row| row.mark == applied.mark);
+    let head = store::lock_head(&mut tx).await?;
+    let found = store::mark_at(&mut tx, applied.position.number).await?;
+    let pruned = found.is_none() && applied.position.number < store::oldest(&mut tx).await?;
+    let same = pruned || found == Some(applied.mark);
     for (subject, cutoff) in live.revoked.entries() {
         let (kind, target) = name(&subject);
         if cutoff.whole {
@@ -60,34 +57,18 @@ fn name(subject: &Subject) -> (Kind, String) {
     }
 }
 
-/// Removes the feed's tail: what is older than an hour and what every node has applied. The newest entry always stays.
-///
-/// # Errors
-///
-/// The database refuses.
-pub async fn prune(connection: &mut PgConnection) -> crate::db::Result<u64> {
-    let done = sqlx::query!(
-        "delete from feed where at < authority_now() - interval '1 hour'
-            and number < (select number from feed_head) and number < coalesce((select min(applied) from nodes), 0)",
-    )
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
 /// Opens a new history: every session token from before is void, every acknowledgement too.
 ///
 /// # Errors
 ///
 /// The database refuses.
 pub async fn open_history(tx: &mut PgConnection) -> crate::db::Result<i64> {
-    let head = sqlx::query!("select history from feed_head for update").fetch_one(&mut *tx).await?;
-    open_after(tx, head.history).await
+    let before = store::lock_head(tx).await?.history;
+    open_after(tx, before).await
 }
 
 async fn open_after(tx: &mut PgConnection, before: i64) -> crate::db::Result<i64> {
     let history = before + 1;
-    sqlx::query!("update feed_head set history = $1", history).execute(&mut *tx).await?;
-    sqlx::query!("select drawn_number from feed_draw('history', $1)", history.to_string()).fetch_one(&mut *tx).await?;
+    store::open(tx, history).await?;
     Ok(history)
 }

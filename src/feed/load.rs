@@ -6,11 +6,21 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use crate::agents;
 use crate::db;
 use crate::feed::Shared;
+use crate::feed::store;
 use crate::feed::translate::{Parts, revocation};
 use crate::gate::{Agent, Live, Position, SettingsNow};
-use crate::{agents, grants, keys, operators, revocations, roles, secrets, servers, settings, signing};
+use crate::grants;
+use crate::keys;
+use crate::operators;
+use crate::revocations;
+use crate::roles;
+use crate::secrets;
+use crate::servers;
+use crate::settings;
+use crate::signing;
 
 /// Why the memory could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +51,7 @@ pub(super) struct Loaded {
 /// parts are replaced one after another.
 pub(super) async fn load(connection: &mut PgConnection, live: &Live, shared: &Shared) -> Result<Loaded, Error> {
     let mut tx = connection.begin_with("begin isolation level repeatable read, read only").await?;
-    let head = sqlx::query!("select h.history, h.number, f.mark from feed_head h join feed f on f.number = h.number")
-        .fetch_one(&mut *tx)
-        .await?;
+    let head = store::head(&mut tx).await?;
     let installation = settings::installation(&mut tx).await?;
     load_settings(&mut tx, live).await?;
     load_signing(&mut tx, live, shared).await?;
@@ -73,7 +81,7 @@ pub(super) async fn load(connection: &mut PgConnection, live: &Live, shared: &Sh
     }
     live.revoked.replace(entries.iter().filter_map(revocation));
     tx.commit().await?;
-    Ok(Loaded { position: Position { history: head.history, number: head.number }, mark: head.mark, installation })
+    Ok(Loaded { position: head.position, mark: head.mark, installation })
 }
 
 pub(super) async fn load_settings(connection: &mut PgConnection, live: &Live) -> Result<(), Error> {

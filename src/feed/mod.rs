@@ -8,6 +8,7 @@ mod enforce;
 mod follow;
 mod history;
 mod load;
+mod store;
 mod translate;
 
 use std::sync::Arc;
@@ -26,7 +27,8 @@ use crate::types::clock::BootInstant;
 
 pub use enforce::{Enforced, NodeState, STANDBY_WAIT_MAX};
 pub use follow::{Follower, Start};
-pub use history::{open_history, prune};
+pub use history::open_history;
+pub use store::prune;
 
 /// How long a lost wake-up costs.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -141,8 +143,8 @@ impl Feed {
     /// Sends wake-ups to other nodes, until `stop`. Their loss costs [`POLL_INTERVAL`], so errors are only logged.
     pub async fn announce(&self, stop: tokio_util::sync::CancellationToken) {
         while stop.run_until_cancelled(self.shared.announce.notified()).await.is_some() {
-            let sent = sqlx::query!("select pg_notify($1, '')", CHANNEL).execute(self.db.reserved()).await;
-            if let Err(error) = sent {
+            let sent = async { store::wake(&mut *self.db.reserved().acquire().await?, CHANNEL).await };
+            if let Err(error) = sent.await {
                 tracing::debug!(%error, "a wake-up was not sent");
             }
             tokio::time::sleep(ANNOUNCE_INTERVAL).await;

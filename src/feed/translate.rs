@@ -6,14 +6,20 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::gate::{Cutoff, Grant, Key, Operator, Position, Role, Secrets, Server, Subject, Version};
+use crate::grants;
+use crate::keys;
+use crate::operators;
 use crate::operators::parse_cidr;
+use crate::revocations;
+use crate::roles;
+use crate::secrets;
+use crate::servers;
 use crate::types::alg::Alg;
 use crate::types::clock::Timestamp;
 use crate::types::environment::Environment;
 use crate::types::id::{KeyId, RoleId, ServerId};
 use crate::types::permission::Permissions;
 use crate::types::resource::Canonical;
-use crate::{grants, keys, operators, revocations, roles, secrets, servers};
 
 /// Versions of a secret that are kept: the newest, and the one before it.
 const VERSIONS_KEPT: usize = 2;

@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use crate::app::App;
+use crate::db;
+use crate::idempotency;
+use crate::observations;
+use crate::revocations;
+use crate::sessions;
 use crate::types::clock::Timestamp;
-use crate::{db, idempotency, observations, revocations, sessions};
 
 /// Rows of sessions are kept this long after their end, so that lists can show what expired.
 const SESSIONS_KEPT: Duration = Duration::from_hours(24);

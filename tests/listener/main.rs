@@ -1,5 +1,5 @@
-#![cfg(test)]
 //! The listener's promises: certificates replaced while running, slow callers cut, orderly and bounded shutdown.
+#![cfg(test)]
 
 mod certificates;
 mod limits;

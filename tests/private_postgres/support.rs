@@ -84,7 +84,7 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn spawn(data: &Path) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["plays_a_service", "--exact", "--ignored", "--test-threads=1"])
+            .args(["plays_a_service", "--exact", "--test-threads=1"])
             .env(SERVICE_DIR, data)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -1,0 +1,94 @@
+//! SQL of the feed itself.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::db;
+use crate::gate::Position;
+
+/// Where the feed stands, and the mark of its newest entry.
+pub(super) struct Head {
+    pub(super) position: Position,
+    pub(super) mark: Uuid,
+}
+
+pub(super) async fn head(connection: &mut PgConnection) -> db::Result<Head> {
+    let row = sqlx::query!("select h.history, h.number, f.mark from feed_head h join feed f on f.number = h.number")
+        .fetch_one(connection)
+        .await?;
+    Ok(Head { position: Position { history: row.history, number: row.number }, mark: row.mark })
+}
+
+/// Locks the feed's head until the transaction ends: nothing else is committed meanwhile that nodes keep in memory.
+pub(super) async fn lock_head(tx: &mut PgConnection) -> db::Result<Position> {
+    let row = sqlx::query!("select history, number from feed_head for update").fetch_one(tx).await?;
+    Ok(Position { history: row.history, number: row.number })
+}
+
+pub(super) async fn mark_at(connection: &mut PgConnection, number: i64) -> db::Result<Option<Uuid>> {
+    let row = sqlx::query!("select mark from feed where number = $1", number).fetch_optional(connection).await?;
+    Ok(row.map(|row| row.mark))
+}
+
+/// The oldest entry that was not pruned.
+pub(super) async fn oldest(connection: &mut PgConnection) -> db::Result<i64> {
+    let row = sqlx::query!(r#"select coalesce(min(number), 0) as "number!" from feed"#).fetch_one(connection).await?;
+    Ok(row.number)
+}
+
+/// An entry.
+pub(super) struct Entry {
+    pub(super) number: i64,
+    pub(super) history: i64,
+    pub(super) mark: Uuid,
+    pub(super) kind: String,
+    pub(super) target: String,
+}
+
+/// Entries from a number on, inclusive, in order.
+pub(super) async fn entries_from(connection: &mut PgConnection, from: i64, limit: i64) -> db::Result<Vec<Entry>> {
+    Ok(sqlx::query_as!(
+        Entry,
+        "select number, history, mark, kind, target from feed where number >= $1 order by number limit $2",
+        from,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Begins a history, with an entry that says so.
+pub(super) async fn open(tx: &mut PgConnection, history: i64) -> db::Result<()> {
+    sqlx::query!("update feed_head set history = $1", history).execute(&mut *tx).await?;
+    sqlx::query!("select drawn_number from feed_draw('history', $1)", history.to_string()).fetch_one(tx).await?;
+    Ok(())
+}
+
+/// Removes the feed's tail: what is older than an hour and what every node has applied. The newest entry always stays.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn prune(connection: &mut PgConnection) -> db::Result<u64> {
+    let done = sqlx::query!(
+        "delete from feed where at < authority_now() - interval '1 hour'
+            and number < (select number from feed_head) and number < coalesce((select min(applied) from nodes), 0)",
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Wakes the other nodes.
+pub(super) async fn wake(connection: &mut PgConnection, channel: &str) -> db::Result<()> {
+    sqlx::query!("select pg_notify($1, '')", channel).execute(connection).await?;
+    Ok(())
+}
+
+/// Whether a commit is acknowledged only when a standby has it too.
+pub(super) async fn standby_is_synchronous(connection: &mut PgConnection) -> db::Result<bool> {
+    let row = sqlx::query!(r#"select current_setting('synchronous_standby_names') <> '' as "synchronous!""#)
+        .fetch_one(connection)
+        .await?;
+    Ok(row.synchronous)
+}
