@@ -34,8 +34,9 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::http::extract::BODY_BYTES_MAX;
+use crate::http::oauth::OAuthWire;
 use crate::http::problem::Problem;
-use crate::refusal::{Code, Refused};
+use crate::refusal::{Code, FieldError, Refused};
 
 /// The frame of the API's description.
 #[derive(OpenApi)]
@@ -45,6 +46,8 @@ use crate::refusal::{Code, Refused};
         description = "Issues, checks, limits, rotates and revokes the credentials that AI agents use against MCP servers.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
+    // What only parameters and refusals refer to; everything else is found through the routes.
+    components(schemas(Problem, FieldError, OAuthWire, v1::agents::Switch, v1::audit::Outcome, v1::keys::Status, v1::sessions::Status)),
     modifiers(&Credentials)
 )]
 struct Description;

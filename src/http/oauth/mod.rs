@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 
-pub use error::{OAuthError, OAuthRefusals};
+pub use error::{OAuthError, OAuthRefusals, Wire as OAuthWire};
 
 /// Routes that browsers of other origins may use (CORS): clients that run in pages.
 pub fn open_routes() -> OpenApiRouter<Arc<App>> {

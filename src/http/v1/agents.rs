@@ -96,7 +96,7 @@ pub async fn list(
 }
 
 /// Reads an agent.
-#[utoipa::path(get, path = "/v1/agents/{id}", operation_id = "get_agent", tag = "agents", params(("id" = String, Path, description = "The agent's id.")),
+#[utoipa::path(get, path = "/v1/agents/{id}", operation_id = "get_agent", tag = "agents", params(("id" = String, Path, description = "The agent's id.", pattern = "^agt_[0-9a-f]{32}$")),
     security(("operator" = ["agents:read"])), extensions(("x-scope" = json!("agents:read"))),
     responses((status = 200, description = "The agent.", body = Agent, headers(("ETag" = String))), Refusals))]
 pub async fn get(by: By<AgentsRead>, State(app): AppState, Id(id): Id<AgentId>) -> Result<Tagged<Agent>, Problem> {
@@ -118,7 +118,7 @@ pub struct ChangeAgent {
 }
 
 /// Changes an agent.
-#[utoipa::path(patch, path = "/v1/agents/{id}", operation_id = "change_agent", tag = "agents", params(("id" = String, Path, description = "The agent's id."), ("If-Match" = Option<String>, Header, description = "The tag it must have.")), request_body = ChangeAgent,
+#[utoipa::path(patch, path = "/v1/agents/{id}", operation_id = "change_agent", tag = "agents", params(("id" = String, Path, description = "The agent's id.", pattern = "^agt_[0-9a-f]{32}$"), ("If-Match" = Option<String>, Header, description = "The tag it must have.")), request_body = ChangeAgent,
     security(("operator" = ["agents:write"])), extensions(("x-scope" = json!("agents:write"))),
     responses((status = 200, description = "The agent as it is now; `enforced` when a right was taken away.", body = Receipted<Agent>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Agent>), Refusals))]
@@ -135,7 +135,7 @@ pub async fn change(
 }
 
 /// Deletes an agent: its keys are revoked for good, its tokens die.
-#[utoipa::path(delete, path = "/v1/agents/{id}", operation_id = "delete_agent", tag = "agents", params(("id" = String, Path, description = "The agent's id.")),
+#[utoipa::path(delete, path = "/v1/agents/{id}", operation_id = "delete_agent", tag = "agents", params(("id" = String, Path, description = "The agent's id.", pattern = "^agt_[0-9a-f]{32}$")),
     security(("operator" = ["agents:write"])), extensions(("x-scope" = json!("agents:write"))),
     responses((status = 200, description = "The agent as it was, and where its end holds.", body = Receipted<Agent>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Agent>), Refusals))]

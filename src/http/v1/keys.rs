@@ -197,7 +197,7 @@ pub async fn list(
 }
 
 /// Reads a key, with the versions of its secret and who used them last.
-#[utoipa::path(get, path = "/v1/keys/{id}", operation_id = "get_key", tag = "keys", params(("id" = String, Path, description = "The key's id.")),
+#[utoipa::path(get, path = "/v1/keys/{id}", operation_id = "get_key", tag = "keys", params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")),
     security(("operator" = ["keys:read"])), extensions(("x-scope" = json!("keys:read"))),
     responses((status = 200, description = "The key.", body = Key, headers(("ETag" = String))), Refusals))]
 pub async fn get(by: By<KeysRead>, State(app): AppState, Id(id): Id<KeyId>) -> Result<Tagged<Key>, Problem> {
@@ -235,7 +235,7 @@ pub struct ChangeKey {
 }
 
 /// Changes a key.
-#[utoipa::path(patch, path = "/v1/keys/{id}", operation_id = "change_key", tag = "keys", params(("id" = String, Path, description = "The key's id."), ("If-Match" = Option<String>, Header, description = "The tag it must have.")), request_body = ChangeKey,
+#[utoipa::path(patch, path = "/v1/keys/{id}", operation_id = "change_key", tag = "keys", params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$"), ("If-Match" = Option<String>, Header, description = "The tag it must have.")), request_body = ChangeKey,
     security(("operator" = ["keys:write"])), extensions(("x-scope" = json!("keys:write"))),
     responses((status = 200, description = "The key as it is now; `enforced` when a right was taken away.", body = Receipted<Key>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Key>), Refusals))]
@@ -278,7 +278,7 @@ pub struct Rotate {
 }
 
 /// Makes a new secret for a key; the old one lives on for the grace.
-#[utoipa::path(post, path = "/v1/keys/{id}/rotate", operation_id = "rotate_key", tag = "keys", params(("id" = String, Path, description = "The key's id.")), request_body = Rotate,
+#[utoipa::path(post, path = "/v1/keys/{id}/rotate", operation_id = "rotate_key", tag = "keys", params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")), request_body = Rotate,
     security(("operator" = ["keys:write"])), extensions(("x-scope" = json!("keys:write"))),
     responses((status = 200, description = "The new secret, shown this once.", body = Receipted<RotatedSecret>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<RotatedSecret>), Refusals))]
@@ -322,7 +322,7 @@ impl Revoke {
 }
 
 /// Revokes a key for good, with everything issued from it. When this returns, no node answers "active" for it.
-#[utoipa::path(post, path = "/v1/keys/{id}/revoke", operation_id = "revoke_key", tag = "keys", params(("id" = String, Path, description = "The key's id.")), request_body = Revoke,
+#[utoipa::path(post, path = "/v1/keys/{id}/revoke", operation_id = "revoke_key", tag = "keys", params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")), request_body = Revoke,
     security(("operator" = ["keys:write"])), extensions(("x-scope" = json!("keys:write"))),
     responses((status = 200, description = "The key, and where its end holds.", body = Receipted<Key>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Key>), Refusals))]
@@ -348,7 +348,7 @@ pub struct Events {
 }
 
 /// Lists why a key, or a token from it, was found inactive, by minute. Callers of introspection never learn it.
-#[utoipa::path(get, path = "/v1/keys/{id}/events", operation_id = "list_key_events", tag = "keys", params(("id" = String, Path, description = "The key's id.")),
+#[utoipa::path(get, path = "/v1/keys/{id}/events", operation_id = "list_key_events", tag = "keys", params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")),
     security(("operator" = ["keys:read"])), extensions(("x-scope" = json!("keys:read"))),
     responses((status = 200, description = "The refusals.", body = Events), Refusals))]
 pub async fn events(by: By<KeysRead>, State(app): AppState, Id(id): Id<KeyId>) -> Result<axum::Json<Events>, Problem> {

@@ -100,7 +100,7 @@ pub async fn list(
 }
 
 /// Reads an operator.
-#[utoipa::path(get, path = "/v1/operators/{id}", operation_id = "get_operator", tag = "operators", params(("id" = String, Path, description = "The operator's id.")),
+#[utoipa::path(get, path = "/v1/operators/{id}", operation_id = "get_operator", tag = "operators", params(("id" = String, Path, description = "The operator's id.", pattern = "^opr_[0-9A-Za-z]{12}$")),
     security(("operator" = ["operators:read"])), extensions(("x-scope" = json!("operators:read"))),
     responses((status = 200, description = "The operator.", body = Operator, headers(("ETag" = String))), Refusals))]
 pub async fn get(
@@ -132,7 +132,7 @@ pub struct ChangeOperator {
 }
 
 /// Changes an operator, within your own scopes and projects.
-#[utoipa::path(patch, path = "/v1/operators/{id}", operation_id = "change_operator", tag = "operators", params(("id" = String, Path, description = "The operator's id."), ("If-Match" = Option<String>, Header, description = "The tag it must have.")), request_body = ChangeOperator,
+#[utoipa::path(patch, path = "/v1/operators/{id}", operation_id = "change_operator", tag = "operators", params(("id" = String, Path, description = "The operator's id.", pattern = "^opr_[0-9A-Za-z]{12}$"), ("If-Match" = Option<String>, Header, description = "The tag it must have.")), request_body = ChangeOperator,
     security(("operator" = ["operators:write"])), extensions(("x-scope" = json!("operators:write"))),
     responses((status = 200, description = "The operator as it is now.", body = Receipted<Operator>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Operator>), Refusals))]
@@ -156,7 +156,7 @@ pub async fn change(
 }
 
 /// Makes a new key for an operator; the old one lives on for the grace.
-#[utoipa::path(post, path = "/v1/operators/{id}/rotate", operation_id = "rotate_operator", tag = "operators", params(("id" = String, Path, description = "The operator's id.")), request_body = Rotate,
+#[utoipa::path(post, path = "/v1/operators/{id}/rotate", operation_id = "rotate_operator", tag = "operators", params(("id" = String, Path, description = "The operator's id.", pattern = "^opr_[0-9A-Za-z]{12}$")), request_body = Rotate,
     security(("operator" = ["operators:write"])), extensions(("x-scope" = json!("operators:write"))),
     responses((status = 200, description = "The new key, shown this once.", body = Receipted<RotatedSecret>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<RotatedSecret>), Refusals))]
@@ -180,7 +180,7 @@ pub async fn rotate(
 }
 
 /// Revokes an operator's key for good.
-#[utoipa::path(post, path = "/v1/operators/{id}/revoke", operation_id = "revoke_operator", tag = "operators", params(("id" = String, Path, description = "The operator's id.")), request_body = Revoke,
+#[utoipa::path(post, path = "/v1/operators/{id}/revoke", operation_id = "revoke_operator", tag = "operators", params(("id" = String, Path, description = "The operator's id.", pattern = "^opr_[0-9A-Za-z]{12}$")), request_body = Revoke,
     security(("operator" = ["operators:write"])), extensions(("x-scope" = json!("operators:write"))),
     responses((status = 200, description = "The operator, and where its end holds.", body = Receipted<Operator>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Operator>), Refusals))]

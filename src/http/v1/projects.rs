@@ -88,7 +88,7 @@ pub async fn list(
 }
 
 /// Reads a project.
-#[utoipa::path(get, path = "/v1/projects/{id}", operation_id = "get_project", tag = "projects", params(("id" = String, Path, description = "The project's name or id.")),
+#[utoipa::path(get, path = "/v1/projects/{id}", operation_id = "get_project", tag = "projects", params(("id" = String, Path, description = "The project's name or id.", pattern = "^[a-z0-9_-]{1,64}$")),
     security(("operator" = ["projects:read"])), extensions(("x-scope" = json!("projects:read"))),
     responses((status = 200, description = "The project.", body = Project, headers(("ETag" = String))), Refusals))]
 pub async fn get(
@@ -110,7 +110,7 @@ pub struct ChangeProject {
 }
 
 /// Changes a project's hosts. What is registered already stays.
-#[utoipa::path(patch, path = "/v1/projects/{id}", operation_id = "change_project", tag = "projects", params(("id" = String, Path, description = "The project's name or id."), ("If-Match" = Option<String>, Header, description = "The tag it must have.")), request_body = ChangeProject,
+#[utoipa::path(patch, path = "/v1/projects/{id}", operation_id = "change_project", tag = "projects", params(("id" = String, Path, description = "The project's name or id.", pattern = "^[a-z0-9_-]{1,64}$"), ("If-Match" = Option<String>, Header, description = "The tag it must have.")), request_body = ChangeProject,
     security(("operator" = ["projects:write"])), extensions(("x-scope" = json!("projects:write"))),
     responses((status = 200, description = "The project as it is now.", body = Receipted<Project>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Project>), Refusals))]
@@ -126,7 +126,7 @@ pub async fn change(
 }
 
 /// Deletes a project that nothing belongs to.
-#[utoipa::path(delete, path = "/v1/projects/{id}", operation_id = "delete_project", tag = "projects", params(("id" = String, Path, description = "The project's name or id.")),
+#[utoipa::path(delete, path = "/v1/projects/{id}", operation_id = "delete_project", tag = "projects", params(("id" = String, Path, description = "The project's name or id.", pattern = "^[a-z0-9_-]{1,64}$")),
     security(("operator" = ["projects:write"])), extensions(("x-scope" = json!("projects:write"))),
     responses((status = 200, description = "It is gone.", body = Receipted<Nothing>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Nothing>), Refusals))]

@@ -174,7 +174,7 @@ pub async fn list(
 }
 
 /// Reads a revocation, and where it holds by now.
-#[utoipa::path(get, path = "/v1/revocations/{id}", operation_id = "get_revocation", tag = "revocations", params(("id" = String, Path, description = "The entry's id.")),
+#[utoipa::path(get, path = "/v1/revocations/{id}", operation_id = "get_revocation", tag = "revocations", params(("id" = String, Path, description = "The entry's id.", pattern = "^rev_[0-9a-f]{32}$")),
     security(("operator" = ["revocations:read"])), extensions(("x-scope" = json!("revocations:read"))),
     responses((status = 200, description = "The entry, and where it holds.", body = Receipt), Refusals))]
 pub async fn get(

@@ -75,7 +75,7 @@ pub async fn list(
 }
 
 /// Reads a role.
-#[utoipa::path(get, path = "/v1/roles/{id}", operation_id = "get_role", tag = "roles", params(("id" = String, Path, description = "The role's id.")),
+#[utoipa::path(get, path = "/v1/roles/{id}", operation_id = "get_role", tag = "roles", params(("id" = String, Path, description = "The role's id.", pattern = "^rol_[0-9a-f]{32}$")),
     security(("operator" = ["roles:read"])), extensions(("x-scope" = json!("roles:read"))),
     responses((status = 200, description = "The role.", body = Role, headers(("ETag" = String))), Refusals))]
 pub async fn get(by: By<RolesRead>, State(app): AppState, Id(id): Id<RoleId>) -> Result<Tagged<Role>, Problem> {
@@ -93,7 +93,7 @@ pub struct ChangeRole {
 }
 
 /// Changes a role, for all keys that have it, at once.
-#[utoipa::path(patch, path = "/v1/roles/{id}", operation_id = "change_role", tag = "roles", params(("id" = String, Path, description = "The role's id."), ("If-Match" = Option<String>, Header, description = "The tag it must have.")), request_body = ChangeRole,
+#[utoipa::path(patch, path = "/v1/roles/{id}", operation_id = "change_role", tag = "roles", params(("id" = String, Path, description = "The role's id.", pattern = "^rol_[0-9a-f]{32}$"), ("If-Match" = Option<String>, Header, description = "The tag it must have.")), request_body = ChangeRole,
     security(("operator" = ["roles:write"])), extensions(("x-scope" = json!("roles:write"))),
     responses((status = 200, description = "The role as it is now; `enforced` when a right was taken away.", body = Receipted<Role>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Role>), Refusals))]
@@ -110,7 +110,7 @@ pub async fn change(
 }
 
 /// Deletes a role that no key has.
-#[utoipa::path(delete, path = "/v1/roles/{id}", operation_id = "delete_role", tag = "roles", params(("id" = String, Path, description = "The role's id.")),
+#[utoipa::path(delete, path = "/v1/roles/{id}", operation_id = "delete_role", tag = "roles", params(("id" = String, Path, description = "The role's id.", pattern = "^rol_[0-9a-f]{32}$")),
     security(("operator" = ["roles:write"])), extensions(("x-scope" = json!("roles:write"))),
     responses((status = 200, description = "It is gone.", body = Receipted<Nothing>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Nothing>), Refusals))]

@@ -125,7 +125,7 @@ pub async fn list(
 }
 
 /// Reads a server.
-#[utoipa::path(get, path = "/v1/servers/{id}", operation_id = "get_server", tag = "servers", params(("id" = String, Path, description = "The server's id.")),
+#[utoipa::path(get, path = "/v1/servers/{id}", operation_id = "get_server", tag = "servers", params(("id" = String, Path, description = "The server's id.", pattern = "^srv_[0-9A-Za-z]{12}$")),
     security(("operator" = ["servers:read"])), extensions(("x-scope" = json!("servers:read"))),
     responses((status = 200, description = "The server.", body = Server, headers(("ETag" = String))), Refusals))]
 pub async fn get(by: By<ServersRead>, State(app): AppState, Id(id): Id<ServerId>) -> Result<Tagged<Server>, Problem> {
@@ -154,7 +154,7 @@ pub struct ChangeServer {
 }
 
 /// Changes a server.
-#[utoipa::path(patch, path = "/v1/servers/{id}", operation_id = "change_server", tag = "servers", params(("id" = String, Path, description = "The server's id."), ("If-Match" = Option<String>, Header, description = "The tag it must have.")), request_body = ChangeServer,
+#[utoipa::path(patch, path = "/v1/servers/{id}", operation_id = "change_server", tag = "servers", params(("id" = String, Path, description = "The server's id.", pattern = "^srv_[0-9A-Za-z]{12}$"), ("If-Match" = Option<String>, Header, description = "The tag it must have.")), request_body = ChangeServer,
     security(("operator" = ["servers:write"])), extensions(("x-scope" = json!("servers:write"))),
     responses((status = 200, description = "The server as it is now; `enforced` when a right was taken away.", body = Receipted<Server>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Server>), Refusals))]
@@ -175,7 +175,7 @@ pub async fn change(
 }
 
 /// Deletes a server: what was issued for it dies, its resource stays reserved.
-#[utoipa::path(delete, path = "/v1/servers/{id}", operation_id = "delete_server", tag = "servers", params(("id" = String, Path, description = "The server's id.")),
+#[utoipa::path(delete, path = "/v1/servers/{id}", operation_id = "delete_server", tag = "servers", params(("id" = String, Path, description = "The server's id.", pattern = "^srv_[0-9A-Za-z]{12}$")),
     security(("operator" = ["servers:write"])), extensions(("x-scope" = json!("servers:write"))),
     responses((status = 200, description = "The server as it was, and where its end holds.", body = Receipted<Server>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Server>), Refusals))]
@@ -203,7 +203,7 @@ pub struct RotatedServer {
 }
 
 /// Makes a new client secret; the old one lives on for the grace.
-#[utoipa::path(post, path = "/v1/servers/{id}/rotate", operation_id = "rotate_server", tag = "servers", params(("id" = String, Path, description = "The server's id.")), request_body = Rotate,
+#[utoipa::path(post, path = "/v1/servers/{id}/rotate", operation_id = "rotate_server", tag = "servers", params(("id" = String, Path, description = "The server's id.", pattern = "^srv_[0-9A-Za-z]{12}$")), request_body = Rotate,
     security(("operator" = ["servers:write"])), extensions(("x-scope" = json!("servers:write"))),
     responses((status = 200, description = "The new secret, shown this once.", body = Receipted<RotatedServer>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<RotatedServer>), Refusals))]
@@ -240,7 +240,7 @@ pub struct ListGrants {
 }
 
 /// Lists who has grants on a server, by key: nothing else of the key is shown.
-#[utoipa::path(get, path = "/v1/servers/{id}/grants", operation_id = "list_server_grants", tag = "servers", params(("id" = String, Path, description = "The server's id."), ListGrants),
+#[utoipa::path(get, path = "/v1/servers/{id}/grants", operation_id = "list_server_grants", tag = "servers", params(("id" = String, Path, description = "The server's id.", pattern = "^srv_[0-9A-Za-z]{12}$"), ListGrants),
     security(("operator" = ["servers:read"])), extensions(("x-scope" = json!("servers:read"))),
     responses((status = 200, description = "A page of grants.", body = Listing<OnServer>), Refusals))]
 pub async fn grants(
@@ -265,7 +265,7 @@ pub async fn grants(
 }
 
 /// Withdraws a key's own grant on a server, by whoever owns the server.
-#[utoipa::path(delete, path = "/v1/servers/{id}/grants/{key_id}", operation_id = "withdraw_grant", tag = "servers", params(("id" = String, Path, description = "The server's id."), ("key_id" = String, Path, description = "The key's id.")),
+#[utoipa::path(delete, path = "/v1/servers/{id}/grants/{key_id}", operation_id = "withdraw_grant", tag = "servers", params(("id" = String, Path, description = "The server's id.", pattern = "^srv_[0-9A-Za-z]{12}$"), ("key_id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")),
     security(("operator" = ["grants:write"])), extensions(("x-scope" = json!("grants:write"))),
     responses((status = 200, description = "Where its end holds.", body = Receipted<Nothing>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Nothing>), Refusals))]

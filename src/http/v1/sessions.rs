@@ -92,7 +92,7 @@ pub async fn list(
 }
 
 /// Reads a session.
-#[utoipa::path(get, path = "/v1/sessions/{id}", operation_id = "get_session", tag = "sessions", params(("id" = String, Path, description = "The token's `jti`.")),
+#[utoipa::path(get, path = "/v1/sessions/{id}", operation_id = "get_session", tag = "sessions", params(("id" = String, Path, description = "The token's `jti`.", pattern = "^ses_[0-9a-f]{32}$")),
     security(("operator" = ["sessions:read"])), extensions(("x-scope" = json!("sessions:read"))),
     responses((status = 200, description = "The session.", body = Session, headers(("ETag" = String))), Refusals))]
 pub async fn get(
@@ -105,7 +105,7 @@ pub async fn get(
 }
 
 /// Revokes a session token, and those exchanged from it. When this returns, no node answers "active" for it.
-#[utoipa::path(post, path = "/v1/sessions/{id}/revoke", operation_id = "revoke_session", tag = "sessions", params(("id" = String, Path, description = "The token's `jti`.")), request_body = Revoke,
+#[utoipa::path(post, path = "/v1/sessions/{id}/revoke", operation_id = "revoke_session", tag = "sessions", params(("id" = String, Path, description = "The token's `jti`.", pattern = "^ses_[0-9a-f]{32}$")), request_body = Revoke,
     security(("operator" = ["sessions:write"])), extensions(("x-scope" = json!("sessions:write"))),
     responses((status = 200, description = "The session, and where its end holds.", body = Receipted<Session>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Session>), Refusals))]
