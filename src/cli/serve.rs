@@ -76,8 +76,8 @@ async fn prepare(store: &Store) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The key is written to its file before the operator is committed anywhere it could be needed: a crash between leaves a
-/// file that names nothing, never an operator without a key.
+/// Makes the first operator and hands its key over. A crash between the two leaves an operator whose key nobody has;
+/// `admin create-key` makes another.
 async fn first_operator(store: &Store, sealing: Sealing<'_>) -> Result<(), Failure> {
     let new = NewOperator {
         name: "first operator".to_owned(),

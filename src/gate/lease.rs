@@ -88,8 +88,8 @@ impl Round {
     pub fn holds(&self) -> bool {
         let now = BootInstant::now();
         let elapsed = now.since(self.sent);
-        let by_wall = wall_clock().saturating_sub(self.wall);
-        now < self.ends() && elapsed.abs_diff(by_wall) <= self.lease / 4
+        let stepped = wall_clock().abs_diff(self.wall.saturating_add(elapsed));
+        now < self.ends() && stepped <= self.lease / 4
     }
 
     /// The database's clock now, as far as boot-time has moved it on.

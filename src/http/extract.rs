@@ -62,13 +62,12 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
     checks.done()?;
     let from = &mut serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(from).map_err(|error| {
-        let pointer = pointer(error.path());
-        let error = error.into_inner();
+        let (path, error) = (pointer(error.path()), error.into_inner());
         if error.is_syntax() || error.is_eof() {
-            invalid(&error)
-        } else {
-            Refused::field(&pointer, "invalid", plain(&error))
+            return invalid(&error);
         }
+        let sentence = plain(&error);
+        Refused::field(&format!("{path}{}", named(&sentence)), "invalid", sentence)
     })
 }
 
@@ -102,6 +101,12 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
         };
         pointer
     })
+}
+
+/// The member that a sentence is about, when the path to it ends one short: it is missing, or there twice.
+fn named(sentence: &str) -> String {
+    let rest = ["missing field `", "duplicate field `"].iter().find_map(|start| sentence.strip_prefix(start));
+    rest.and_then(|rest| rest.strip_suffix('`')).map(|name| format!("/{name}")).unwrap_or_default()
 }
 
 /// The sentence without the place in the text: the pointer says where.
@@ -198,7 +203,7 @@ mod tests {
             );
         }
         let missing = read::<Example>(b"{}").unwrap_err();
-        assert!(missing.fields[0].detail.contains("name"), "{missing}");
+        assert_eq!(missing.fields[0].pointer, "/name", "{missing}");
         assert_eq!(read::<Example>(b"{\"name\":\"\xff\"}").unwrap_err().code, Code::InvalidJson, "bad UTF-8");
         assert_eq!(read::<Example>("[".repeat(100_000).as_bytes()).unwrap_err().code, Code::InvalidJson, "deep");
     }

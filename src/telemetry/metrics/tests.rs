@@ -109,7 +109,8 @@ fn every_metric_is_declared_once_with_its_type_help_and_labels() {
 fn the_page_lists_exactly_these_metrics_and_labels() {
     let cells =
         |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect::<Vec<_>>();
-    let rows = page().lines().filter(|line| line.starts_with("| `mcpa_")).map(cells);
+    let text = page();
+    let rows = text.lines().filter(|line| line.starts_with("| `mcpa_")).map(cells);
     let sorted = |cell: &str| {
         let names: BTreeSet<&str> = cell.split(',').map(str::trim).collect();
         Vec::from_iter(names).join(",").replace('–', "")
