@@ -20,7 +20,7 @@ OPENAPI := openapi/authority.json
 
 ##@ Run
 
-.PHONY: run
+.PHONY: bench run
 run: ## Build and serve; with no database configured it starts a private PostgreSQL
 	@scripts/setup run
 	@$(RUN) serve
@@ -41,6 +41,10 @@ test: check ## All that CI runs: `make check`, then every test
 check: setup-test check-format check-queries check-lints check-docs check-generated check-dependencies ## Format, SQL data, lints, docs, generated files, dependencies
 
 .PHONY: fix
+bench: ## What an answer from memory costs, next to ceilings measured in the same run
+	@scripts/setup run
+	@cargo bench --locked --bench gate
+
 fix: setup-test ## Repair what `make check` finds, as far as a program can
 	scripts/sqlx-data write
 	cargo clippy --fix --allow-dirty --allow-no-vcs --allow-staged --locked --all-targets --all-features

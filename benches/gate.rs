@@ -1,0 +1,177 @@
+//! The cost of an answer from memory, next to what it cannot be cheaper than: one HMAC, one signature check.
+//!
+//! `make bench` runs it. One thread, no network: what HTTP adds is not in it. Medians of several rounds, because machines
+//! are noisy; read the ratios first.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark may end by panicking")]
+#![expect(clippy::print_stdout, reason = "its table is its result")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::hmac;
+use mcp_authority::gate::{
+    Agent, Asker, Claims, Grant, Key, Live, Position, Question, Round, Secrets, Server, SessionVerifier, Verdict,
+    Version, introspect,
+};
+use mcp_authority::types::alg::Alg;
+use mcp_authority::types::clock::{BootInstant, Timestamp, wall_clock};
+use mcp_authority::types::credential::{Credential, Kind};
+use mcp_authority::types::environment::Environment;
+use mcp_authority::types::id::{AgentId, KeyId, ServerId, SessionId};
+use mcp_authority::types::keyring::Keyring;
+use mcp_authority::types::permission::Permissions;
+use zeroize::Zeroizing;
+
+const KEYS: usize = 100_000;
+const ROUNDS: usize = 15;
+const CALLS: u32 = 2_000;
+
+/// A memory with many keys, one of which is shown.
+struct World {
+    live: Live,
+    server: Arc<Server>,
+    shown: Credential,
+    token: String,
+    verifier: jsonwebtoken::DecodingKey,
+}
+
+fn main() {
+    let world = World::new();
+    let asker = Asker::Server(Arc::clone(&world.server));
+    let ask = |token: &str, good: bool| {
+        let question = Question { token, asker: &asker, address: None };
+        let verdict = world.live.answer(|view| introspect(view, question)).unwrap();
+        assert_eq!(matches!(verdict, Verdict::Active(_)), good);
+    };
+    let pepper = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
+    let unknown = Credential::generate(Kind::Key(Environment::Prod), b"unknown00000");
+    let (signed, signature) = world.token.rsplit_once('.').unwrap();
+    let hmac = median(|| {
+        black_box(hmac::sign(&pepper, black_box(world.shown.reveal().as_bytes())));
+    });
+    let verify = median(|| {
+        let algorithm = jsonwebtoken::Algorithm::EdDSA;
+        assert!(jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &world.verifier, algorithm).unwrap());
+    });
+    println!("{KEYS} keys in memory; nanoseconds a call, median of {ROUNDS} rounds of {CALLS}\n");
+    println!("{:<34}{:>10}   ceiling", "call", "ns");
+    println!("{:<34}{hmac:>10}", "one HMAC-SHA-256 (ceiling)");
+    println!("{:<34}{verify:>10}", "one EdDSA check (ceiling)");
+    let row = |name: &str, ns: u64, ceiling: u64| println!("{name:<34}{ns:>10}   {:.2}", ns as f64 / ceiling as f64);
+    row("introspect an API key", median(|| ask(world.shown.reveal(), true)), hmac);
+    row("introspect an unknown key", median(|| ask(unknown.reveal(), false)), hmac);
+    row("introspect a session token", median(|| ask(&world.token, true)), verify);
+    row("introspect garbage", median(|| ask("garbage", false)), hmac);
+}
+
+/// The median over all rounds of the time of one call.
+fn median(call: impl Fn()) -> u64 {
+    let mut rounds: Vec<Duration> = (0..ROUNDS)
+        .map(|_| {
+            let began = Instant::now();
+            for _ in 0..CALLS {
+                call();
+            }
+            began.elapsed() / CALLS
+        })
+        .collect();
+    rounds.sort_unstable();
+    u64::try_from(rounds[ROUNDS / 2].as_nanos()).unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let keyring = Arc::new(Keyring::new(&[Zeroizing::new([1; 32])]).unwrap());
+        let pepper: Arc<str> = keyring.ids()[0].as_str().into();
+        let live = Live::new("https://auth.example.com/oauth", Arc::clone(&keyring));
+        let (agent, server_id) = (AgentId::random(), ServerId::random());
+        let permissions = Permissions::parse(["tools/call:search_*", "tools/list"]).unwrap();
+        let server = Server {
+            id: server_id,
+            project: "default".into(),
+            resource: "https://files.example.com/mcp".into(),
+            environment: Environment::Prod,
+            scopes: Vec::new(),
+            alg: Alg::EdDsa,
+            disabled: false,
+            secrets: Secrets::default(),
+        };
+        live.agents.set(&agent, Some(Agent { project: "default".into(), disabled: false }));
+        live.servers.set(&server_id, Some(server));
+        let make = |id: KeyId, credential: &Credential| Key {
+            id,
+            agent,
+            environment: Environment::Prod,
+            direct: true,
+            disabled: false,
+            revoked: false,
+            allowed: None,
+            grants: vec![Grant { server: server_id, permissions: permissions.clone() }],
+            roles: Vec::new(),
+            secrets: Secrets(vec![Version {
+                number: 1,
+                secret_key: Arc::clone(&pepper),
+                digest: keyring.digest(&pepper, credential.reveal()).unwrap(),
+                created: Timestamp::from_seconds(0),
+                expires: Timestamp::NEVER,
+            }]),
+        };
+        let id = KeyId::random();
+        let twelve: [u8; 12] = *id.as_str().as_bytes().last_chunk().unwrap();
+        let shown = Credential::generate(Kind::Key(Environment::Prod), &twelve);
+        let others = (1..KEYS).map(|_| {
+            let id = KeyId::random();
+            (id, make(id, &shown))
+        });
+        live.keys.replace(others.chain([(id, make(id, &shown))]));
+        let (token, verifier) = Self::token(&live, (agent, id, server_id), &permissions);
+        let lease = Duration::from_hours(1);
+        let (sent, wall) = (BootInstant::now(), wall_clock());
+        let position = Position { history: 1, number: 1 };
+        live.publish(Round { sent, wall, database: Timestamp::from_seconds(1_000), lease, position });
+        let server = live.servers.get(&server_id).unwrap();
+        Self { live, server, shown, token, verifier }
+    }
+
+    /// A session token, signed by a key that the memory knows.
+    fn token(
+        live: &Live,
+        (agent, key, server): (AgentId, KeyId, ServerId),
+        permissions: &Permissions,
+    ) -> (String, jsonwebtoken::DecodingKey) {
+        use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
+        let public = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap().public_key().as_ref().to_vec();
+        let claims = Claims {
+            iss: live.issuer.to_string(),
+            sub: agent.to_string(),
+            aud: "https://files.example.com/mcp".to_owned(),
+            client_id: key.to_string(),
+            jti: SessionId::random(),
+            iat: 1_000,
+            exp: 100_000,
+            scope: permissions.to_scope(),
+            permissions: permissions.clone(),
+            agent_id: agent,
+            environment: Environment::Prod,
+            key_id: key,
+            act: None,
+            srv: server,
+            kv: 1,
+            anc: Vec::new(),
+            pos: "1.1".to_owned(),
+        };
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
+        (header.typ, header.kid) = (Some("at+jwt".to_owned()), Some("bench".to_owned()));
+        let signing = jsonwebtoken::EncodingKey::from_ed_der(pkcs8.as_ref());
+        let verifier = jsonwebtoken::DecodingKey::from_ed_der(&public);
+        live.verifiers.store(Arc::new(vec![SessionVerifier {
+            kid: "bench".into(),
+            alg: Alg::EdDsa,
+            key: verifier.clone(),
+            jwk: serde_json::Value::Null,
+        }]));
+        (jsonwebtoken::encode(&header, &claims, &signing).unwrap(), verifier)
+    }
+}
