@@ -164,6 +164,16 @@ impl App {
         }
     }
 
+    /// Writes the first use of the newest version of a secret, which a rotation must not take for one never used.
+    ///
+    /// # Errors
+    ///
+    /// The database refuses.
+    pub async fn settle_use(&self, owner: &str, newest: Option<i32>) -> Result<(), Refused> {
+        let Some(version) = newest else { return Ok(()) };
+        Ok(self.observations.write_first_use(&self.db, owner, version).await?)
+    }
+
     /// Applies the feed up to what a token names.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use sqlx::PgConnection;
 use crate::db;
 use crate::refusal::{Checks, Code, Refused};
 use crate::types::caller::Caller;
+use crate::types::object;
 use crate::types::permission::Permissions;
 
 pub use store::{OnServer, Row, load_all, load_some, on_server, remove, servers_of};
@@ -20,7 +21,7 @@ pub use store::{OnServer, Row, load_all, load_some, on_server, remove, servers_o
 pub const GRANTS_MAX: usize = 100;
 
 /// A grant on the wire.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
     /// On which server.
@@ -28,6 +29,20 @@ pub struct Grant {
     /// Which permissions: 1 to 200, each of at most 512 bytes.
     #[schema(value_type = Vec<String>, min_items = 1, max_items = 200)]
     pub permissions: Permissions,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shape {
+    server_id: String,
+    permissions: Permissions,
+}
+
+impl<'de> serde::Deserialize<'de> for Grant {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let Shape { server_id, permissions } = object::only(from)?;
+        Ok(Self { server_id, permissions })
+    }
 }
 
 /// The grants of a holder, by server.

@@ -63,8 +63,9 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
     let from = &mut serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(from).map_err(|error| {
         let (path, error) = (pointer(error.path()), error.into_inner());
+        // It is JSON, as was seen above: what the reader of a type calls a fault of syntax is a value of another type.
         if error.is_syntax() || error.is_eof() {
-            return invalid(&error);
+            return Refused::field(&path, "invalid", "a value of another type");
         }
         let sentence = plain(&error);
         Refused::field(&format!("{path}{}", named(&sentence)), "invalid", sentence)
@@ -127,12 +128,35 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<App>) -> Result<Self, Problem> {
-        let wrong = |why: String| Problem::from(Refused::new(Code::InvalidId, why));
-        let Path(text) = Path::<String>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| wrong("The path holds no id.".to_owned()))?;
-        text.parse().map(Self).map_err(|error: T::Err| wrong(format!("The path holds {error}.")))
+        let Path(text) =
+            Path::<String>::from_request_parts(parts, state).await.map_err(|_| no_id("no id, or not in UTF-8"))?;
+        text.parse().map(Self).map_err(no_id)
     }
+}
+
+/// Two ids in the path.
+#[derive(Debug)]
+pub struct Ids<A, B>(pub A, pub B);
+
+impl<A, B> FromRequestParts<Arc<App>> for Ids<A, B>
+where
+    A: FromStr,
+    A::Err: std::fmt::Display,
+    B: FromStr,
+    B::Err: std::fmt::Display,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<App>) -> Result<Self, Problem> {
+        let Path((first, second)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| no_id("no ids, or not in UTF-8"))?;
+        Ok(Self(first.parse().map_err(no_id)?, second.parse().map_err(no_id)?))
+    }
+}
+
+fn no_id(why: impl std::fmt::Display) -> Problem {
+    Refused::new(Code::InvalidId, format!("The path holds {why}.")).into()
 }
 
 /// The parameters of the query. Unknown and doubled ones are refused.
@@ -150,6 +174,32 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
         }
         let Query(params) = Query::<T>::try_from_uri(&parts.uri).map_err(|rejection| wrong(rejection.body_text()))?;
         Ok(Self(params))
+    }
+}
+
+/// Points in time (RFC 3339) in bodies and queries, in UTC. At the edge of the calendar an offset leads out of it.
+pub mod instant {
+    use serde::{Deserializer, Serializer, de};
+    use time::{OffsetDateTime, UtcOffset};
+
+    /// Reads a point in time; absent and null are none.
+    ///
+    /// # Errors
+    ///
+    /// It is no point in time, or not between the years 0 and 9999 in UTC.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<OffsetDateTime>, D::Error> {
+        let Some(local) = time::serde::rfc3339::option::deserialize(from)? else { return Ok(None) };
+        let utc = local.checked_to_offset(UtcOffset::UTC).filter(|utc| (0..=9_999).contains(&utc.year()));
+        utc.map(Some).ok_or_else(|| de::Error::custom("not a time between the years 0 and 9999 in UTC"))
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    ///
+    /// None that a deserialised one meets.
+    pub fn serialize<S: Serializer>(at: &Option<OffsetDateTime>, to: S) -> Result<S::Ok, S::Error> {
+        time::serde::rfc3339::option::serialize(at, to)
     }
 }
 

@@ -1,9 +1,15 @@
 //! Layers around every route: no secret in a URL, no change that dies with its caller, no refused change unrecorded.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::Method;
+use percent_encoding::percent_decode_str;
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
+use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::app::AppState;
 use crate::audit::Entry;
@@ -19,12 +25,35 @@ const SECRET_PARAMETERS: [&str; 6] = ["access_token", "token", "client_secret", 
 pub(super) async fn no_secret_in_query(request: Request, next: Next) -> Result<Response, Problem> {
     let uri = request.uri();
     let named = uri.query().unwrap_or_default().split('&').any(|pair| {
-        let name = pair.split('=').next().unwrap_or_default();
-        SECRET_PARAMETERS.contains(&name)
+        let name = percent_decode_str(pair.split('=').next().unwrap_or_default()).decode_utf8_lossy();
+        SECRET_PARAMETERS.contains(&name.as_ref())
     });
-    if named || credential::looks_like_one(&uri.to_string()) {
+    if named || credential::looks_like_one(&percent_decode_str(&uri.to_string()).decode_utf8_lossy()) {
         let detail = "A secret stands in the URL. Send it in the body or in a header, and replace it: URLs are logged.";
         return Err(Refused::new(Code::SecretInQuery, detail).into());
+    }
+    Ok(next.run(request).await)
+}
+
+/// The routes that can be asked something in their query, by the API's own description.
+pub(super) fn asking(api: &OpenApi) -> Arc<HashSet<String>> {
+    let in_query = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query);
+    let asks = |operation: &Operation| operation.parameters.iter().flatten().any(in_query);
+    let paths = api.paths.paths.iter().filter(|(_, item)| item.get.as_ref().is_some_and(asks));
+    Arc::new(paths.map(|(path, _)| path.clone()).collect())
+}
+
+/// Refuses a query where none is read: nobody shall think that it counted.
+pub(super) async fn no_unknown_query(
+    State(asking): State<Arc<HashSet<String>>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
+    let known = reads && asking.contains(route);
+    if !known && request.uri().query().is_some_and(|query| !query.is_empty()) {
+        return Err(Refused::new(Code::InvalidQuery, "This route takes no parameters in the query.").into());
     }
     Ok(next.run(request).await)
 }

@@ -64,15 +64,16 @@ pub(super) async fn layer(State(app): AppState, request: Request, next: Next) ->
 
 /// The key, quoted as a structured string or bare.
 fn key(headers: &HeaderMap) -> Result<Option<String>, Refused> {
-    let Some(value) = headers.get(HEADER) else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default().trim();
+    let mut values = headers.get_all(HEADER).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = if values.next().is_none() { value.to_str().unwrap_or_default().trim() } else { "" };
     let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     let right =
         (1..=KEY_CHARS_MAX).contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
     if right {
         Ok(Some(bare.to_owned()))
     } else {
-        Err(Refused::field("Idempotency-Key", "format", format!("1 to {KEY_CHARS_MAX} visible ASCII characters")))
+        Err(Refused::field("Idempotency-Key", "format", format!("once, 1 to {KEY_CHARS_MAX} visible ASCII characters")))
     }
 }
 

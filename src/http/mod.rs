@@ -76,7 +76,10 @@ impl Modify for Credentials {
 /// Every route, with the description of it that clients are generated from.
 fn routes_and_description(app: &Arc<App>) -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
     let state = || Arc::clone(app);
-    let operators = v1::routes()
+    let operators = v1::routes();
+    let asking = guard::asking(operators.get_openapi());
+    let operators = operators
+        .route_layer(middleware::from_fn_with_state(asking, guard::no_unknown_query))
         .route_layer(middleware::from_fn_with_state(state(), idempotent::layer))
         .route_layer(middleware::from_fn_with_state(state(), guard::recorded))
         .route_layer(middleware::from_fn_with_state(state(), caller::authenticate));

@@ -62,7 +62,10 @@ impl<'a> Wanted<'a> {
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(Refused::new(Code::InvalidQuery, format!("`limit` is 1 to {LIMIT_MAX}.")));
         }
-        let filter = serde_json::to_string(filter).unwrap_or_default();
+        let mut filter = serde_json::to_value(filter).unwrap_or_default();
+        if let Some(members) = filter.as_object_mut() {
+            members.retain(|member, _| member != "limit" && member != "cursor");
+        }
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{name} {filter}").as_bytes());
         let list = URL_SAFE_NO_PAD.encode(digest.as_ref().get(..12).unwrap_or_default());
         let mut wanted = Self { app, list, page: Page { limit, after: None } };

@@ -15,6 +15,7 @@ use crate::grants::{self, Grant};
 use crate::refusal::{Code, Refused};
 use crate::roles;
 use crate::secrets::{self, Sealing};
+use crate::settings;
 use crate::types::caller::Caller;
 use crate::types::credential;
 use crate::types::environment::Environment;
@@ -121,7 +122,8 @@ pub async fn list(db: &Db, by: &Caller, filter: &Filter, page: &Page) -> Result<
     Ok(page.cut(items, |key| After { at: key.created_at, id: key.id.clone() }))
 }
 
-/// Makes a new version of a key's secret; the old one lives on for the grace. Brings an expired key back to life.
+/// Makes a new version of a key's secret; the old one lives on for the grace. Brings an expired key back to life. No
+/// version lives longer than the policy allows now.
 ///
 /// # Errors
 ///
@@ -139,9 +141,9 @@ pub async fn rotate(
         return Err(Refused::new(Code::KeyRevoked, "The key is revoked, for good. Issue another."));
     }
     let environment = Environment::parse(&row.environment).unwrap_or_default();
-    let issued =
-        secrets::rotate(&mut tx, sealing, (credential::Kind::Key(environment), id), Some(row.expires_in_days), grace)
-            .await?;
+    // The policy may have become stricter since the key was issued.
+    let days = row.expires_in_days.min(settings::get(&mut tx).await?.max_age_days(environment));
+    let issued = secrets::rotate(&mut tx, sealing, (credential::Kind::Key(environment), id), Some(days), grace).await?;
     let entry = Entry::new(by, "key.rotated")
         .on(id)
         .project(&row.project)

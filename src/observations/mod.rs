@@ -54,6 +54,19 @@ struct LastUse {
     written: Timestamp,
 }
 
+impl LastUse {
+    fn of(&self, owner: &str, version: i32) -> Use {
+        let server = std::str::from_utf8(&self.server).unwrap_or_default().trim_end_matches('\0');
+        Use {
+            owner: owner.to_owned(),
+            version,
+            at: self.at.to_utc(),
+            client_ip: self.address.map(|address| address.to_string()),
+            server_id: (!server.is_empty()).then(|| server.to_owned()),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Memory {
     counts: HashMap<Count, i64>,
@@ -135,6 +148,22 @@ impl Observations {
         written
     }
 
+    /// Writes the first use of one version now, if it waits to be written. What other nodes have seen of it in the last
+    /// second is not known here.
+    ///
+    /// # Errors
+    ///
+    /// The database refuses; it is written later.
+    pub async fn write_first_use(&self, db: &Db, owner: &str, version: i32) -> db::Result<()> {
+        let waits = |last: &&LastUse| last.written == Timestamp::from_micros(0);
+        let first =
+            self.lock().uses.get(&(owner.to_owned(), version)).filter(waits).map(|last| last.of(owner, version));
+        let Some(first) = first else { return Ok(()) };
+        let mut tx = db.begin().await?;
+        secrets::record_uses(&mut tx, &[first]).await?;
+        db::commit(tx).await
+    }
+
     fn take_due(&self, now: Timestamp, all: bool) -> Due {
         let minute = now.seconds().div_euclid(60);
         let mut memory = self.lock();
@@ -145,14 +174,7 @@ impl Observations {
             let waited = now.micros() - last.written.micros() >= USE_WRITE_MICROS;
             if last.at > last.written && (all || waited) && uses.len() < BATCH_MAX {
                 last.written = now.max(last.at);
-                let server = std::str::from_utf8(&last.server).unwrap_or_default().trim_end_matches('\0');
-                uses.push(Use {
-                    owner: owner.clone(),
-                    version: *version,
-                    at: last.at.to_utc(),
-                    client_ip: last.address.map(|address| address.to_string()),
-                    server_id: (!server.is_empty()).then(|| server.to_owned()),
-                });
+                uses.push(last.of(owner, *version));
             }
         }
         // Forget what has not been used for long: it is in the table.

@@ -190,8 +190,7 @@ pub async fn change(
     within(by, &after.scopes, after.projects.as_deref())?;
     projects_exist(&mut tx, after.projects.as_deref()).await?;
     store::set(&mut tx, &after).await?;
-    let whole = !after.disabled && after.projects.is_none() && after.scopes.iter().any(|scope| scope == EVERYTHING);
-    if !whole {
+    if has_everything(&before) && !has_everything(&after) {
         not_the_last(&mut tx).await?;
     }
     let entry =
@@ -224,7 +223,7 @@ pub async fn rotate(
     Ok((issued, db.commit(tx).await?))
 }
 
-/// Revokes an operator's key for good.
+/// Revokes an operator's key for good. Revoking again answers with the place of the first time.
 ///
 /// # Errors
 ///
@@ -232,12 +231,22 @@ pub async fn rotate(
 pub async fn revoke(db: &Db, by: &Caller, id: &str, reason: Option<String>) -> Result<(Operator, Done), Refused> {
     let mut tx = db.begin().await?;
     let operator = lock(&mut tx, by, id).await?;
-    revocations::add(&mut tx, by, &New { reason, project: None, ..New::of(Kind::Operator, id, "") }).await?;
+    let new = New { reason, project: None, ..New::of(Kind::Operator, id, "") };
+    let (entry, _) = revocations::add(&mut tx, by, &new).await?;
     store::set_revoked(&mut tx, id).await?;
-    not_the_last(&mut tx).await?;
+    if has_everything(&operator) {
+        not_the_last(&mut tx).await?;
+    }
     let operator = store::find(&mut tx, id).await?.unwrap_or(operator);
     audit::append(&mut tx, &Entry::new(by, "operator.revoked").on(id)).await?;
-    Ok((operator, db.commit(tx).await?))
+    let done = db.commit(tx).await?;
+    let place = revocations::position_of(&mut *db.reserved().acquire().await?, &entry).await?;
+    Ok((operator, Done { position: place.unwrap_or(done.position), ..done }))
+}
+
+fn has_everything(operator: &Operator) -> bool {
+    let everything = operator.scopes.iter().any(|scope| scope == EVERYTHING);
+    everything && operator.projects.is_none() && !operator.disabled && operator.status != "revoked"
 }
 
 /// Locks all operators, so that two cannot take the last one's rights away together, and finds this one.

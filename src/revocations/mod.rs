@@ -195,6 +195,16 @@ pub async fn get(connection: &mut PgConnection, by: &Caller, id: &str) -> Result
     store::find(connection, by.projects(), id).await?.ok_or_else(|| Refused::not_found("revocation"))
 }
 
+/// Where an entry stands in the feed; `None` when there is none.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn position_of(connection: &mut PgConnection, id: &str) -> db::Result<Option<Position>> {
+    let places = store::places(connection, &[id.to_owned()]).await?;
+    Ok(places.first().map(|place| Position { history: place.history, number: place.number }))
+}
+
 /// The entries that the caller may see, newest first.
 ///
 /// # Errors

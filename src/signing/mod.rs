@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jsonwebtoken::{DecodingKey, EncodingKey, Header};
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 use crate::audit::{self, Entry};
 use crate::db;
@@ -27,6 +27,8 @@ pub use store::{PublicKey, is_revoked, public_of};
 
 /// How long verifiers may keep our key set: `max-age` of `/oauth/jwks`. A new key is published this long before it signs.
 pub const PUBLISHED_BEFORE: Duration = Duration::from_mins(5);
+/// While a key is made, its transaction says this often that it is still there.
+const SIGN_OF_LIFE_EVERY: Duration = Duration::from_millis(500);
 /// How long a key signs before the next one is made.
 pub const SIGNS_FOR: Duration = Duration::from_hours(30 * 24);
 /// How long a key that signs no more is still published: the longest life of a token, and a margin.
@@ -206,8 +208,15 @@ async fn add(
     alg: Alg,
     wait: Duration,
 ) -> Result<(), Refused> {
-    // RSA takes a second of computing; the other work of this thread must not wait for it.
-    let made = tokio::task::spawn_blocking(move || make::make(alg)).await;
+    // RSA takes seconds of computing; the other work of this thread must not wait for it.
+    let mut making = tokio::task::spawn_blocking(move || make::make(alg));
+    // The database ends transactions in which nothing happens; this one must outlive a slow machine.
+    let made = loop {
+        match tokio::time::timeout(SIGN_OF_LIFE_EVERY, &mut making).await {
+            Ok(made) => break made,
+            Err(_) => tx.ping().await?,
+        }
+    };
     let made =
         made.ok().and_then(Result::ok).ok_or_else(|| Refused::new(Code::Internal, "No signing key could be made."))?;
     let place = Place { table: "signing_keys", column: "private", row: &made.kid };

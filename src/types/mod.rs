@@ -7,6 +7,7 @@ pub mod credential;
 pub mod environment;
 pub mod id;
 pub mod keyring;
+pub mod object;
 pub mod page;
 pub mod patch;
 pub mod permission;

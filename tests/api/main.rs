@@ -4,4 +4,17 @@
 
 mod support;
 
+mod bad_input;
+mod filters;
 mod first_steps;
+mod idempotency;
+mod keys;
+mod lists;
+mod operators;
+mod problems;
+mod roles;
+mod rotation;
+mod scopes;
+mod servers;
+mod tenants;
+mod uses;

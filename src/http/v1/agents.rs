@@ -50,11 +50,9 @@ pub async fn create(
 #[into_params(parameter_in = Query)]
 pub struct ListAgents {
     /// Items a page has, 1 to 200; 50 unless said.
-    #[serde(skip_serializing)]
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
     /// Of this project.
     project: Option<String>,

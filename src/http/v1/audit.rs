@@ -34,11 +34,9 @@ pub enum Outcome {
 #[into_params(parameter_in = Query)]
 pub struct ListAudit {
     /// Items a page has, 1 to 200; 50 unless said.
-    #[serde(skip_serializing)]
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
     /// Who did it.
     actor: Option<String>,
@@ -57,10 +55,10 @@ pub struct ListAudit {
     /// `done` or `refused`.
     result: Option<Outcome>,
     /// At or after this time.
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "crate::http::extract::instant")]
     since: Option<OffsetDateTime>,
     /// Before this time.
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "crate::http::extract::instant")]
     until: Option<OffsetDateTime>,
 }
 

@@ -115,11 +115,9 @@ pub async fn create(
 #[into_params(parameter_in = Query)]
 pub struct ListKeys {
     /// Items a page has, 1 to 200; 50 unless said.
-    #[serde(skip_serializing)]
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
     /// Of this project.
     project: Option<String>,
@@ -134,10 +132,10 @@ pub struct ListKeys {
     /// `active`, `overlap`, `expired`, `disabled` or `revoked`.
     status: Option<Status>,
     /// Ends before this time.
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "crate::http::extract::instant")]
     expires_before: Option<OffsetDateTime>,
     /// Last used before this time, or never.
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "crate::http::extract::instant")]
     last_used_before: Option<OffsetDateTime>,
     /// Part of the name.
     q: Option<String>,
@@ -288,6 +286,8 @@ pub async fn rotate(
     Id(id): Id<KeyId>,
     Body(body): Body<Rotate>,
 ) -> Result<Receipted<RotatedSecret>, Problem> {
+    let newest = app.live.keys.get(&id).and_then(|key| key.secrets.newest().map(|newest| newest.number));
+    app.settle_use(id.as_str(), newest).await?;
     let secret_key = app.feed.secret_key();
     let (key, issued, done) =
         keys::rotate(&app.db, app.sealing(&secret_key), &by.caller, id.as_str(), body.grace_seconds).await?;

@@ -77,11 +77,9 @@ pub async fn create(
 #[into_params(parameter_in = Query)]
 pub struct ListOperators {
     /// Items a page has, 1 to 200; 50 unless said.
-    #[serde(skip_serializing)]
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
 }
 
@@ -166,6 +164,8 @@ pub async fn rotate(
     Id(id): Id<OperatorId>,
     Body(body): Body<Rotate>,
 ) -> Result<Receipted<RotatedSecret>, Problem> {
+    let newest = app.live.operators.get(&id).and_then(|operator| operator.secrets.newest().map(|newest| newest.number));
+    app.settle_use(id.as_str(), newest).await?;
     let secret_key = app.feed.secret_key();
     let (issued, done) =
         operators::rotate(&app.db, app.sealing(&secret_key), &by.caller, id.as_str(), body.grace_seconds).await?;

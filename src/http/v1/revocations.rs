@@ -35,7 +35,7 @@ pub struct CreateRevocation {
     #[schema(max_length = 500)]
     reason: Option<String>,
     /// For cut-offs: kill what was issued up to then, instead of what was issued so far. Not later than now.
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "crate::http::extract::instant")]
     issued_before: Option<OffsetDateTime>,
 }
 
@@ -145,11 +145,9 @@ pub(crate) async fn enforce(app: &App, kind: Kind, done: Done) -> Enforced {
 #[into_params(parameter_in = Query)]
 pub struct ListRevocations {
     /// Items a page has, 1 to 200; 50 unless said.
-    #[serde(skip_serializing)]
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
     /// Of this kind.
     kind: Option<Kind>,

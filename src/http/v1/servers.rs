@@ -10,13 +10,12 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::AppState;
 use crate::grants::{self, OnServer};
 use crate::http::caller::{By, GrantsWrite, ServersRead, ServersWrite};
-use crate::http::extract::{Body, Id, IfMatch, Params};
+use crate::http::extract::{Body, Id, Ids, IfMatch, Params};
 use crate::http::page::{Listing, Wanted};
 use crate::http::problem::{Problem, Refusals};
 use crate::http::reply::{Created, Nothing, Receipted, Tagged};
 use crate::http::v1::agents::Switch;
 use crate::http::v1::keys::{Rotate, immutable};
-use crate::refusal::{Code, Refused};
 use crate::servers::{self, Change, Filter, NewServer, ScopeSchema, Server};
 use crate::types::alg::Alg;
 use crate::types::environment::Environment;
@@ -88,11 +87,9 @@ pub async fn create(
 #[into_params(parameter_in = Query)]
 pub struct ListServers {
     /// Items a page has, 1 to 200; 50 unless said.
-    #[serde(skip_serializing)]
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
     /// Of this project.
     project: Option<String>,
@@ -213,6 +210,8 @@ pub async fn rotate(
     Id(id): Id<ServerId>,
     Body(body): Body<Rotate>,
 ) -> Result<Receipted<RotatedServer>, Problem> {
+    let newest = app.live.servers.get(&id).and_then(|server| server.secrets.newest().map(|newest| newest.number));
+    app.settle_use(id.as_str(), newest).await?;
     let secret_key = app.feed.secret_key();
     let (server, issued, done) =
         servers::rotate(&app.db, app.sealing(&secret_key), &by.caller, id.as_str(), body.grace_seconds).await?;
@@ -231,11 +230,9 @@ pub async fn rotate(
 #[into_params(parameter_in = Query)]
 pub struct ListGrants {
     /// Items a page has, 1 to 200; 50 unless said.
-    #[serde(skip_serializing)]
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
 }
 
@@ -272,10 +269,8 @@ pub async fn grants(
 pub async fn withdraw(
     by: By<GrantsWrite>,
     State(app): AppState,
-    axum::extract::Path((id, key)): axum::extract::Path<(String, String)>,
+    Ids(id, key): Ids<ServerId, KeyId>,
 ) -> Result<Receipted<Nothing>, Problem> {
-    let wrong = |error: crate::types::id::InvalidId| Refused::new(Code::InvalidId, format!("The path holds {error}."));
-    let (id, key): (ServerId, KeyId) = (id.parse().map_err(wrong)?, key.parse().map_err(wrong)?);
     let done = servers::withdraw(&app.db, &by.caller, id.as_str(), key.as_str()).await?;
     Ok(Receipted::wait(&app.feed, Nothing {}, done, true).await)
 }

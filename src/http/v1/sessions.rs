@@ -47,11 +47,9 @@ impl Status {
 #[into_params(parameter_in = Query)]
 pub struct ListSessions {
     /// Items a page has, 1 to 200; 50 unless said.
-    #[serde(skip_serializing)]
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
     /// Of this agent.
     #[param(value_type = Option<String>)]
@@ -65,7 +63,7 @@ pub struct ListSessions {
     /// `active`, `expired` or `revoked`.
     status: Option<Status>,
     /// Issued after this time.
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "crate::http::extract::instant")]
     issued_after: Option<OffsetDateTime>,
 }
 

@@ -162,3 +162,9 @@ impl Reply {
 pub fn text(value: &Value, member: &str) -> String {
     value[member].as_str().unwrap_or_else(|| panic!("no {member} in {value}")).to_owned()
 }
+
+/// The places that a refusal names.
+pub fn pointers(refused: &Value) -> Vec<&str> {
+    let errors = refused["errors"].as_array().unwrap_or_else(|| panic!("no errors in {refused}"));
+    errors.iter().filter_map(|error| error["pointer"].as_str()).collect()
+}
