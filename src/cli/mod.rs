@@ -42,11 +42,17 @@ enum Command {
     )]
     Migrate,
     /// Administration on the machine itself, beside a running service or without it.
+    #[command(
+        after_help = "Examples:\n  mcp-authority admin create-key --name ops\n  mcp-authority admin after-restore"
+    )]
     Admin {
         #[command(subcommand)]
         command: admin::Command,
     },
     /// The audit.
+    #[command(
+        after_help = "Examples:\n  mcp-authority audit verify\n  mcp-authority audit verify --checkpoint kept/checkpoints.txt"
+    )]
     Audit {
         #[command(subcommand)]
         command: audit::Command,

@@ -7,10 +7,12 @@ use crate::support::{
     Private, SECRET_KEY, Service, TestDb, ended, free_port, operator, run, settings, stderr, stdout, with,
 };
 
-/// Every command that can be run, by its words.
-const COMMANDS: [&[&str]; 9] = [
+/// Every command, by its words.
+const COMMANDS: [&[&str]; 11] = [
     &["serve"],
     &["migrate"],
+    &["admin"],
+    &["audit"],
     &["admin", "create-key"],
     &["admin", "after-restore"],
     &["audit", "verify"],

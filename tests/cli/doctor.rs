@@ -1,5 +1,6 @@
 //! `doctor` on a database: each finding is made to happen, and found with its mend.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use mcp_authority::db::embedded::find_programs;
@@ -138,7 +139,7 @@ async fn an_asynchronous_standby_is_found() {
     let log = tempfile::tempdir().unwrap();
     let socket = db.options.get_socket().unwrap();
     let password = std::fs::read_to_string(db.data.join("postgres.superuser.password")).unwrap();
-    let mut standby = Command::new(find_programs().unwrap().bin.join("pg_receivewal"))
+    let mut standby = Command::new(receiver())
         .args(["--no-loop", "--username=postgres", "--directory"])
         .arg(log.path())
         .arg("--host")
@@ -154,6 +155,13 @@ async fn an_asynchronous_standby_is_found() {
     standby.wait().unwrap();
     let said = ["1 connected", "may lose acknowledged revocations", "synchronous_standby_names", "after-restore"];
     diagnosis.says("standbys", "warning", &said);
+}
+
+/// What copies a database's log: it stands beside the server's own programs, wherever links to those may lie.
+fn receiver() -> PathBuf {
+    let server = find_programs().unwrap().bin.join("postgres").canonicalize().unwrap();
+    let beside = server.with_file_name("pg_receivewal");
+    if beside.exists() { beside } else { PathBuf::from("pg_receivewal") }
 }
 
 #[tokio::test]
@@ -196,7 +204,7 @@ async fn a_broken_audit_is_found_and_named() {
         operator(&db.settings);
     }
     Diagnosis::of(&db.settings).says("audit_chain", "ok", &["3 entries of 1 chains"]);
-    let tamper = "update audit_entries set body = replace(body::text, 'test', 'fake')::json where position = 2";
+    let tamper = "update audit_entries set body = (body::jsonb || '{\"actor\": \"fake\"}')::json where position = 2";
     db.execute(tamper).await;
     let said = ["entry 2 of changes", "is not what was written", "audit verify"];
     Diagnosis::of(&db.settings).says("audit_chain", "failure", &said);

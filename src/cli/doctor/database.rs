@@ -10,9 +10,9 @@ use super::{Check, Report, records};
 use crate::cli::Failure;
 use crate::cli::store::connect_options;
 use crate::config::Config;
-use crate::db::{self, Db};
 use crate::db::condition::{Condition, clock, condition};
 use crate::db::embedded::{Embedded, Role};
+use crate::db::{self, Db};
 
 /// How long the database may take to answer at first.
 const CONNECT_SECONDS_MAX: Duration = Duration::from_secs(5);
