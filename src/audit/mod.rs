@@ -6,6 +6,7 @@
 mod chain;
 mod checkpoint;
 mod entry;
+mod recent;
 mod recorder;
 mod store;
 mod verify;
@@ -13,9 +14,10 @@ mod verify;
 pub use chain::Head;
 pub use checkpoint::{Checkpoint, CheckpointKey, Published as Checkpointed, Signer, checkpoint, checkpoints};
 pub use entry::{Entry, Outcome};
+pub use recent::{RECENT_ENTRIES_MAX, verify_recent};
 pub(crate) use recorder::open_chain;
 pub use recorder::{QUEUE_ENTRIES_MAX, Recorder};
-pub use store::{Filter, Recorded, list};
+pub use store::{Filter, Recorded, list, uncovered_since};
 pub use verify::{Finding, Verified, verify};
 
 use sqlx::PgConnection;

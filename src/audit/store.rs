@@ -134,6 +134,22 @@ pub(super) async fn moved(connection: &mut PgConnection) -> db::Result<Vec<Head>
     Ok(rows.into_iter().map(|row| Head { chain: row.chain, position: row.position, hash: hex(&row.hash) }).collect())
 }
 
+/// When the oldest entry was written that no signed checkpoint covers yet.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn uncovered_since(connection: &mut PgConnection) -> db::Result<Option<OffsetDateTime>> {
+    let row = sqlx::query!(
+        "select min(e.at) as since from audit_chains c cross join lateral (
+             select at from audit_entries where chain = c.chain and position > c.covered order by position limit 1) as e
+         where c.position > c.covered",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(row.since)
+}
+
 pub(super) async fn set_covered(connection: &mut PgConnection, heads: &[Head]) -> db::Result<()> {
     let (chains, positions): (Vec<String>, Vec<i64>) =
         heads.iter().map(|head| (head.chain.clone(), head.position)).unzip();

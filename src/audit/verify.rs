@@ -9,7 +9,7 @@ use crate::audit::checkpoint::{Checkpoint, fingerprint, signed};
 use crate::audit::{CheckpointKey, store};
 use crate::db;
 
-const PAGE: i64 = 1_000;
+pub(super) const PAGE: i64 = 1_000;
 const FINDINGS_MAX: usize = 100;
 
 /// Something that is not as it was written.
@@ -90,7 +90,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    fn found(&mut self, finding: Finding) {
+    pub(super) fn found(&mut self, finding: Finding) {
         if self.findings.len() < FINDINGS_MAX && !self.findings.contains(&finding) {
             self.findings.push(finding);
         }
@@ -145,8 +145,16 @@ pub async fn verify(connection: &mut PgConnection, key: &CheckpointKey<'_>, kept
 
 /// Walks one chain, each entry against the stored hash of the one before it, so that one change is one finding.
 async fn chain(connection: &mut PgConnection, head: &Head, verified: &mut Verified) -> db::Result<()> {
-    let mut previous = start().to_vec();
-    let mut place = 0;
+    chain_after(connection, head, (0, start().to_vec()), verified).await
+}
+
+/// The same from a place on, whose stored hash is believed.
+pub(super) async fn chain_after(
+    connection: &mut PgConnection,
+    head: &Head,
+    (mut place, mut previous): (i64, Vec<u8>),
+    verified: &mut Verified,
+) -> db::Result<()> {
     loop {
         let page = store::entries_after(connection, &head.chain, place, PAGE).await?;
         if page.is_empty() {
@@ -178,7 +186,11 @@ async fn chain(connection: &mut PgConnection, head: &Head, verified: &mut Verifi
     Ok(())
 }
 
-async fn compare(connection: &mut PgConnection, checkpoint: &Checkpoint, verified: &mut Verified) -> db::Result<()> {
+pub(super) async fn compare(
+    connection: &mut PgConnection,
+    checkpoint: &Checkpoint,
+    verified: &mut Verified,
+) -> db::Result<()> {
     for head in &checkpoint.heads {
         let stored = store::hash_at(connection, &head.chain, head.position).await?;
         match stored {

@@ -1,10 +1,9 @@
 //! The command line: one file per subcommand. Results go to standard output, talk to standard error.
-//!
-//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings, 6 something needed is away, 7 a check found something.
 
 mod admin;
 mod audit;
 mod demo;
+mod doctor;
 mod healthcheck;
 mod openapi;
 mod serve;
@@ -16,9 +15,17 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 
+/// The same for every command; docs/command-line.md has them too.
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  refused or failed
+  2  wrong usage or settings
+  6  something that is needed is away
+  7  a check found something";
+
 /// Issues, checks, limits, rotates and revokes the credentials that AI agents use against MCP servers.
 #[derive(Parser)]
-#[command(name = "mcp-authority", version, propagate_version = true)]
+#[command(name = "mcp-authority", version, propagate_version = true, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -35,11 +42,17 @@ enum Command {
     )]
     Migrate,
     /// Administration on the machine itself, beside a running service or without it.
+    #[command(
+        after_help = "Examples:\n  mcp-authority admin create-key --name ops\n  mcp-authority admin after-restore"
+    )]
     Admin {
         #[command(subcommand)]
         command: admin::Command,
     },
     /// The audit.
+    #[command(
+        after_help = "Examples:\n  mcp-authority audit verify\n  mcp-authority audit verify --checkpoint kept/checkpoints.txt"
+    )]
     Audit {
         #[command(subcommand)]
         command: audit::Command,
@@ -47,6 +60,16 @@ enum Command {
     /// Prints the description of the API (OpenAPI 3.1).
     #[command(after_help = "Examples:\n  mcp-authority openapi\n  mcp-authority openapi > authority.json")]
     Openapi,
+    /// Says what is configured, reachable and wrong, each with its mend; exit 7 when a check failed. Works beside a
+    /// running service and without it.
+    #[command(
+        after_help = "Examples:\n  mcp-authority doctor\n  mcp-authority doctor --json | jq '.checks[] | select(.status != \"ok\")'"
+    )]
+    Doctor {
+        /// Prints one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
     /// Asks the service on this machine whether it is ready; exit 0 when it is.
     #[command(
         after_help = "Examples:\n  mcp-authority healthcheck\n  MCPA_LISTEN=127.0.0.1:9000 mcp-authority healthcheck"
@@ -97,6 +120,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Admin { command } => admin::run(command, config()?).await,
         Command::Audit { command } => audit::run(command, config()?).await,
         Command::Openapi => openapi::run(),
+        Command::Doctor { json } => doctor::run(json).await,
         Command::Healthcheck => healthcheck::run(&config()?).await,
         Command::Demo => demo::run().await,
     }

@@ -23,7 +23,8 @@ use crate::secrets;
 use crate::types::keyring::{Keyring, SECRET_KEY_BYTES};
 use crate::types::redacted::Secret;
 
-const SECRET_KEYS_FILE: &str = "secret.keys";
+/// The secret keys of a private database, below the data directory.
+pub(crate) const SECRET_KEYS_FILE: &str = "secret.keys";
 
 /// An open store.
 pub(crate) struct Store {
@@ -42,16 +43,7 @@ pub(crate) struct Store {
 /// The private PostgreSQL cannot be started, or there are no secret keys for a database that is not private.
 pub(crate) async fn open(mut config: Config, role: Role) -> Result<Store, Failure> {
     let (options, private) = if let Some(url) = &config.database_url {
-        let options = PgConnectOptions::from_str(url.reveal()).map_err(|_| {
-            // The parser's message may hold the password.
-            Failure::new(
-                2,
-                anyhow::anyhow!(
-                    "MCPA_DATABASE_URL: not a PostgreSQL URL; write postgres://user:password@host/database"
-                ),
-            )
-        })?;
-        (options, None)
+        (connect_options(url)?, None)
     } else {
         let private = Embedded::start(&config.data_dir, role).await?;
         (private.connect_options(), Some(private))
@@ -61,6 +53,19 @@ pub(crate) async fn open(mut config: Config, role: Role) -> Result<Store, Failur
         config.secret_keys = Some(keys);
     }
     Ok(Store { config, db: Db::new(options), private })
+}
+
+/// How to connect to the database that the settings name.
+///
+/// # Errors
+///
+/// The URL cannot be read.
+pub(crate) fn connect_options(url: &Secret<String>) -> Result<PgConnectOptions, Failure> {
+    PgConnectOptions::from_str(url.reveal()).map_err(|_| {
+        // The parser's message may hold the password.
+        let text = "MCPA_DATABASE_URL: not a PostgreSQL URL; write postgres://user:password@host/database";
+        Failure::new(2, anyhow::anyhow!(text))
+    })
 }
 
 impl Store {
@@ -102,7 +107,7 @@ impl Store {
     pub(crate) async fn keyring(&self) -> Result<(std::sync::Arc<Keyring>, String), Failure> {
         let keyring = keyring(&self.config)?;
         let mut connection = self.db.reads().acquire().await?;
-        for (id, rows) in secrets::secret_keys_in_use(&mut connection).await? {
+        for secrets::InUse { id, rows, .. } in secrets::secret_keys_in_use(&mut connection).await? {
             if !keyring.knows(&id) {
                 let text = format!(
                     "MCPA_SECRET_KEYS lacks the key {id}, which {rows} rows need: put it back at the end of the list"
@@ -146,8 +151,17 @@ fn secret_keys(data_dir: &Path) -> anyhow::Result<Vec<Secret<[u8; SECRET_KEY_BYT
         }
         std::fs::remove_file(&beside)?;
     }
+    read_secret_keys(&path)
+}
+
+/// The secret keys that a file holds, the sealing one first.
+///
+/// # Errors
+///
+/// It cannot be read, or holds something else.
+pub(crate) fn read_secret_keys(path: &Path) -> anyhow::Result<Vec<Secret<[u8; SECRET_KEY_BYTES]>>> {
     let mut text = Zeroizing::new(String::new());
-    File::open(&path)?.read_to_string(&mut text)?;
+    File::open(path)?.read_to_string(&mut text)?;
     let lines = text.split([',', '\n']).map(str::trim).filter(|line| !line.is_empty());
     let keys: Option<Vec<_>> = lines
         .map(|line| {

@@ -1,5 +1,6 @@
 //! The database: two pools, how a change begins and commits, and what can go wrong with it.
 
+pub mod condition;
 pub mod embedded;
 
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! The doors: every route and every layer, top to bottom. A file's path is its URL.
 
 pub mod caller;
+pub mod certificate;
 pub mod client_address;
 pub mod docs;
 pub mod extract;

@@ -239,18 +239,34 @@ pub async fn load_some(connection: &mut PgConnection, owners: &[String]) -> db::
     .await?)
 }
 
-/// The ids of the secret keys that digests are made under, and how many of each.
+/// What still needs a secret key.
+#[derive(Clone, Debug)]
+pub struct InUse {
+    /// The secret key's id.
+    pub id: String,
+    /// How many digests of living secrets, and sealed private keys.
+    pub rows: i64,
+    /// How many of them are secrets that end with their owner only.
+    pub endless: i64,
+    /// When the last of the others ends, if it is never used before; a used one moves to the newest secret key.
+    pub until: Option<OffsetDateTime>,
+}
+
+/// The secret keys that something needs. Secrets that have expired need none: nothing brings them back.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn secret_keys_in_use(connection: &mut PgConnection) -> db::Result<Vec<(String, i64)>> {
-    let rows = sqlx::query!(
-        r#"select secret_key as "id!", count(*) as "rows!" from (
-               select secret_key from secrets union all select secret_key from signing_keys where private is not null) as named
+pub async fn secret_keys_in_use(connection: &mut PgConnection) -> db::Result<Vec<InUse>> {
+    Ok(sqlx::query_as!(
+        InUse,
+        r#"select secret_key as "id!", count(*) as "rows!", count(*) filter (where endless) as "endless!", max(until) as until
+           from (select secret_key, expires_at is null as endless, expires_at as until from secrets
+                 where expires_at is null or expires_at > authority_now()
+                 union all
+                 select secret_key, false, null from signing_keys where private is not null) as named
            group by secret_key order by secret_key"#,
     )
     .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.rows)).collect())
+    .await?)
 }

@@ -1,0 +1,9 @@
+//! The command line as its users meet it: the real binary, its output, its exit codes.
+#![cfg(test)]
+
+mod commands;
+mod doctor;
+mod doctor_machine;
+mod documents;
+mod service;
+mod support;
