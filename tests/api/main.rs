@@ -4,4 +4,10 @@
 
 mod support;
 
+mod audit;
+mod audit_verify;
+mod feed;
 mod first_steps;
+mod nodes;
+mod secret_keys;
+mod signing_rotation;

@@ -3,7 +3,9 @@
 pub mod actors;
 pub mod cluster;
 pub mod node;
+pub mod proxy;
 
 pub use actors::Operator;
 pub use cluster::TestDb;
 pub use node::{Node, Reply};
+pub use proxy::{Proxy, Road};
