@@ -224,6 +224,7 @@ impl From<db::Error> for Refused {
             db::Error::OutcomeUnknown(_) => {
                 (Code::OutcomeUnknown, "The connection to the database was lost: read whether the change is there.")
             }
+            db::Error::Unrecorded(_) => (Code::AuditUnavailable, "The audit cannot be written, so nothing is changed."),
             error if error.is_passing() => (Code::TemporarilyUnavailable, "The database cannot answer now."),
             db::Error::Sqlx(_) => (Code::Internal, "Something went wrong here. It was logged under this request's id."),
         };

@@ -33,7 +33,7 @@ pub const CHANGES: &str = "changes";
 ///
 /// The database refuses; the change must then fail too.
 pub async fn append(tx: &mut PgConnection, entry: &Entry) -> db::Result<()> {
-    store::insert(tx, CHANGES, &[entry.to_body()]).await
+    append_to(tx, CHANGES, entry).await
 }
 
 /// Writes an entry of this start of the node in a transaction of its own kind: a batch of issued tokens.
@@ -42,5 +42,8 @@ pub async fn append(tx: &mut PgConnection, entry: &Entry) -> db::Result<()> {
 ///
 /// The database refuses; the batch must then fail too.
 pub async fn append_to(tx: &mut PgConnection, chain: &str, entry: &Entry) -> db::Result<()> {
-    store::insert(tx, chain, &[entry.to_body()]).await
+    store::insert(tx, chain, &[entry.to_body()]).await.map_err(|error| match error {
+        db::Error::Sqlx(error) => db::Error::Unrecorded(error),
+        other => other,
+    })
 }

@@ -8,9 +8,10 @@ use crate::audit::chain::hex;
 use crate::db;
 use crate::types::page::{After, Listed, Page};
 
-/// Inserts entries; the database links them when the transaction commits, in this order.
+/// Inserts entries; the database links them when the transaction commits, in this order. One whose id is there already
+/// was committed by an attempt whose answer was lost.
 pub(super) async fn insert(tx: &mut PgConnection, chain: &str, bodies: &[String]) -> db::Result<()> {
-    sqlx::query!("insert into audit_entries (chain, body) select $1, b::json from unnest($2::text[]) with ordinality as t (b, n) order by n", chain, bodies)
+    sqlx::query!("insert into audit_entries (chain, body) select $1, b::json from unnest($2::text[]) with ordinality as t (b, n) order by n on conflict (id) do nothing", chain, bodies)
         .execute(tx)
         .await?;
     Ok(())

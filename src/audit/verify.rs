@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 use crate::audit::chain::{Head, hex, link, start};
 use crate::audit::checkpoint::{Checkpoint, fingerprint, signed};
@@ -103,6 +103,9 @@ impl Verified {
 ///
 /// The database cannot be read. What is wrong with the audit is no error but a [`Finding`].
 pub async fn verify(connection: &mut PgConnection, key: &CheckpointKey<'_>, kept: &[String]) -> db::Result<Verified> {
+    // One snapshot: what is written meanwhile is neither missing nor too much.
+    let mut tx = connection.begin_with("begin isolation level repeatable read, read only").await?;
+    let connection = &mut *tx;
     let mut verified = Verified::default();
     for head in store::heads(connection).await? {
         verified.chains += 1;
@@ -135,10 +138,15 @@ pub async fn verify(connection: &mut PgConnection, key: &CheckpointKey<'_>, kept
         }
     }
     for jws in kept {
-        match signed(jws, key) {
-            Some(read) => compare(connection, &read, &mut verified).await?,
-            None => verified.found(Finding::Checkpoint { number: 0 }),
+        let Some(read) = signed(jws, key) else {
+            verified.found(Finding::Checkpoint { number: 0 });
+            continue;
+        };
+        let stored = store::checkpoints_from(connection, read.number, 1).await?;
+        if stored.first().is_none_or(|stored| stored.jws != *jws) {
+            verified.found(Finding::Checkpoint { number: read.number });
         }
+        compare(connection, &read, &mut verified).await?;
     }
     Ok(verified)
 }

@@ -26,6 +26,7 @@ use crate::signing::{self, Purpose};
 use crate::telemetry;
 use crate::types::alg::Alg;
 use crate::types::caller::{Caller, EVERYTHING};
+use crate::types::credential::Credential;
 
 /// The first operator's key, where there is no terminal to show it on.
 const OPERATOR_KEY_FILE: &str = "operator.key";
@@ -76,8 +77,8 @@ async fn prepare(store: &Store) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the first operator and hands its key over. A crash between the two leaves an operator whose key nobody has;
-/// `admin create-key` makes another.
+/// The key is shown, or in its file, before the operator is committed: a crash between leaves a key that opens nothing,
+/// never an operator without a key.
 async fn first_operator(store: &Store, sealing: Sealing<'_>) -> Result<(), Failure> {
     let new = NewOperator {
         name: "first operator".to_owned(),
@@ -86,20 +87,22 @@ async fn first_operator(store: &Store, sealing: Sealing<'_>) -> Result<(), Failu
         expires_in_days: None,
         allowed_cidrs: None,
     };
-    let (_, issued, _) = operators::create(&store.db, sealing, &Caller::machine(), new).await?;
-    let key = issued.credential.reveal();
-    let mut out = std::io::stdout();
-    if out.is_terminal() {
-        writeln!(out, "{}", welcome(&store.config, key))?;
-        return Ok(());
-    }
-    // Standard output is somebody's log here.
     let path = store.config.data_dir.join(OPERATOR_KEY_FILE);
-    let _ = std::fs::remove_file(&path);
-    let mut file = private_file(&path).with_context(|| format!("{} cannot be written", path.display()))?;
-    writeln!(file, "{key}")?;
-    file.sync_all()?;
-    writeln!(std::io::stderr(), "the first operator's key is in {}", path.display())?;
+    let keep = |credential: &Credential| {
+        let mut out = std::io::stdout();
+        if out.is_terminal() {
+            return writeln!(out, "{}", welcome(&store.config, credential.reveal()));
+        }
+        // Standard output is somebody's log here.
+        let _ = std::fs::remove_file(&path);
+        let mut file = private_file(&path)?;
+        writeln!(file, "{}", credential.reveal())?;
+        file.sync_all()
+    };
+    let _ = operators::create_after(&store.db, sealing, &Caller::machine(), new, keep).await?;
+    if path.exists() {
+        writeln!(std::io::stderr(), "the first operator's key is in {}", path.display())?;
+    }
     Ok(())
 }
 

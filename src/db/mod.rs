@@ -6,7 +6,7 @@ pub mod embedded;
 use std::time::Duration;
 
 use sqlx::migrate::Migrate;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity};
 use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::gate::Position;
@@ -34,6 +34,9 @@ pub enum Error {
     /// Any failure of a statement; nothing was changed.
     #[error(transparent)]
     Sqlx(#[from] sqlx::Error),
+    /// What happened could not be recorded, so it must not happen.
+    #[error("the audit could not be written: {0}")]
+    Unrecorded(#[source] sqlx::Error),
     /// The connection broke during COMMIT: the change may be there or not.
     #[error("the connection was lost while committing; the outcome is unknown")]
     OutcomeUnknown(#[source] sqlx::Error),
@@ -44,7 +47,17 @@ impl Error {
     #[must_use]
     pub fn constraint(&self) -> Option<&str> {
         match self {
-            Self::Sqlx(error) | Self::OutcomeUnknown(error) => error.as_database_error()?.constraint(),
+            Self::Sqlx(error) | Self::Unrecorded(error) | Self::OutcomeUnknown(error) => {
+                error.as_database_error()?.constraint()
+            }
+        }
+    }
+
+    /// The same failure, of a statement that came after a successful COMMIT: "not done" would be wrong.
+    #[must_use]
+    pub fn after_commit(self) -> Self {
+        match self {
+            Self::Sqlx(error) | Self::Unrecorded(error) | Self::OutcomeUnknown(error) => Self::OutcomeUnknown(error),
         }
     }
 
@@ -52,7 +65,7 @@ impl Error {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::OutcomeUnknown(_) => true,
+            Self::OutcomeUnknown(_) | Self::Unrecorded(_) => true,
             Self::Sqlx(error) => match error {
                 sqlx::Error::Io(_)
                 | sqlx::Error::PoolTimedOut
@@ -147,11 +160,8 @@ impl Db {
     pub async fn commit(&self, tx: Tx) -> Result<Done> {
         commit(tx).await?;
         let committed = BootInstant::now();
-        let position = self.position().await.map_err(|error| match error {
-            // The change is there; where it stands is not known, so it cannot be waited for.
-            Error::Sqlx(error) => Error::OutcomeUnknown(error),
-            unknown @ Error::OutcomeUnknown(_) => unknown,
-        })?;
+        // The change is there; where it stands is not known, so it cannot be waited for.
+        let position = self.position().await.map_err(Error::after_commit)?;
         Ok(Done { position, committed })
     }
 
@@ -205,10 +215,18 @@ impl Db {
 ///
 /// [`Error::OutcomeUnknown`] when the connection broke on the way.
 pub async fn commit(tx: Tx) -> Result<()> {
-    tx.commit().await.map_err(|error| match error {
-        sqlx::Error::Database(_) => Error::Sqlx(error),
-        _ => Error::OutcomeUnknown(error),
-    })
+    tx.commit()
+        .await
+        .map_err(|error| if is_refusal(&error) { Error::Sqlx(error) } else { Error::OutcomeUnknown(error) })
+}
+
+/// Whether PostgreSQL itself said that the transaction was rolled back. A backend that dies says FATAL, and may have
+/// committed before; a pooler that lost its backend speaks in its name with class 08.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    let Some(database) = error.as_database_error() else { return false };
+    let said = database.try_downcast_ref::<PgDatabaseError>();
+    let is_error = said.is_some_and(|said| said.severity() == PgSeverity::Error);
+    is_error && !database.code().is_some_and(|code| code.starts_with("08") || code == "40003")
 }
 
 /// Whether this transaction gets the lock of that name, which it then holds until its end.

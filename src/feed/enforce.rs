@@ -13,6 +13,7 @@ use crate::feed::follow::longest_wait;
 use crate::feed::store;
 use crate::gate::Position;
 use crate::nodes::{self, Seen};
+use crate::settings::{self, LEASE_MAX};
 use crate::types::clock::BootInstant;
 
 /// A call is answered after this long at the latest; the change is then enforced by the end of the lease, and a 202 says so.
@@ -73,19 +74,21 @@ impl Feed {
 
     async fn wait(&self, done: Done, longest: Duration) -> Enforced {
         self.changed();
-        let lease_over = longest_wait(self.live.settings.load().longest_lease);
+        // A lease that was lengthened a moment ago may not be known here yet: the one that counts is read after the commit.
+        let mut lease_over = longest_wait(LEASE_MAX);
         // Rows tell nothing while this node has not watched them for a whole lease: an acknowledgement may be missing.
         let connected = BootInstant::now().since(**self.shared.connected.load());
-        let rows_count = connected >= lease_over || self.shared.alone;
         let mut seen: Option<Vec<Uuid>> = None;
         let mut receipt = Receipt::new(done);
         let mut pause = LOOK_AGAIN_FIRST;
         loop {
             let elapsed = BootInstant::now().since(done.committed);
-            if let Ok(rows) = self.rows().await {
+            if let Ok((rows, longest_lease)) = self.rows().await {
+                lease_over = if seen.is_none() { longest_wait(longest_lease) } else { lease_over };
                 let first = seen.get_or_insert_with(|| rows.iter().map(|row| row.id).collect());
                 receipt.look(first, &self.own(rows), elapsed);
             }
+            let rows_count = connected >= lease_over || self.shared.alone;
             let all = rows_count && seen.is_some() && receipt.pending() == 0;
             if all || elapsed >= lease_over {
                 receipt.close(true, elapsed);
@@ -119,10 +122,11 @@ impl Feed {
         self.reaches(position, pause).await
     }
 
-    /// In a new statement, on the primary.
-    async fn rows(&self) -> crate::db::Result<Vec<Seen>> {
+    /// In new statements, on the primary: the nodes, and the longest lease that any of them may be under.
+    async fn rows(&self) -> crate::db::Result<(Vec<Seen>, Duration)> {
         let mut connection = self.db.reserved().acquire().await?;
-        nodes::others(&mut connection).await
+        let lease = settings::longest_lease(&mut connection).await?;
+        Ok((nodes::others(&mut connection).await?, lease))
     }
 
     async fn standby_is_synchronous(&self) -> bool {
@@ -140,7 +144,7 @@ impl Feed {
     ///
     /// The database cannot answer.
     pub async fn standing(&self, position: Position) -> crate::db::Result<Enforced> {
-        let rows = self.own(self.rows().await?);
+        let rows = self.own(self.rows().await?.0);
         let done = Done { position, committed: BootInstant::now() };
         let mut receipt = Receipt::new(done);
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();

@@ -187,6 +187,8 @@ impl Follower {
         read.read_small(&mut tx, &self.feed.live, &self.feed.shared).await?;
         let others = nodes::others(&mut tx).await?;
         tx.commit().await?;
+        // Before anything can be answered: what is made from here on must be readable on every node.
+        self.choose_secret_key(&others);
         self.beat += 1;
         read.publish(&self.feed.live);
         self.applied = Some(last);
@@ -210,7 +212,7 @@ impl Follower {
         }
     }
 
-    /// Removes the rows of nodes that did not beat for longer than any lease, and finds the newest secret key that all know.
+    /// Removes the rows of nodes that did not beat for longer than any lease.
     async fn watch(&mut self, connection: &mut PgConnection, others: &[nodes::Seen], beat: &Beat) -> Result<(), Lost> {
         let now = BootInstant::now();
         let silence = longest_wait(Duration::from_millis(u64::try_from(beat.longest_lease_ms).unwrap_or(60_000)));
@@ -224,12 +226,16 @@ impl Follower {
                 tracing::info!(node = %other.id.simple(), "removed a node that fell silent");
             }
         }
+        Ok(())
+    }
+
+    /// The newest secret key that all nodes announce.
+    fn choose_secret_key(&self, others: &[nodes::Seen]) {
         let known = |id: &String| others.iter().all(|other| other.secret_keys.contains(id));
         let newest = self.feed.live.keyring.ids().into_iter().find(known);
         if let Some(newest) = newest.filter(|newest| **newest != **self.feed.shared.secret_key.load()) {
             self.feed.shared.secret_key.store(Arc::new(newest));
         }
-        Ok(())
     }
 
     /// Makes the memory and the database one again, then starts from a full load. True when nothing can.
@@ -237,6 +243,8 @@ impl Follower {
         let Some(applied) = self.applied else { return false };
         let recovered = async {
             let mut connection = connect(self.feed.db.options()).await?;
+            // The row was made before it was seen whose database this is.
+            nodes::remove(&mut connection, self.node).await?;
             history::recover(&mut connection, &self.feed.live, applied).await
         };
         match recovered.await {

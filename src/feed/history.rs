@@ -1,13 +1,17 @@
 //! When the database is not the one that was followed: a promoted standby, a restored backup, a pruned feed.
 
 use sqlx::{Connection, PgConnection};
+use time::OffsetDateTime;
 
+use crate::audit::{self, Entry};
+use crate::db;
 use crate::feed::follow::Lost;
 use crate::feed::load::Loaded;
 use crate::feed::store;
 use crate::gate::{Live, Subject};
 use crate::revocations::{self, Kind};
 use crate::settings;
+use crate::types::caller::Caller;
 use crate::types::id::RevocationId;
 
 /// Writes back the revocations that this node had applied and the database lacks, and opens a new history if the database
@@ -24,11 +28,10 @@ pub(super) async fn recover(connection: &mut PgConnection, live: &Live, applied:
     for (subject, cutoff) in live.revoked.entries() {
         let (kind, target) = name(&subject);
         if cutoff.whole {
-            revocations::restore(&mut tx, RevocationId::random().as_str(), kind.as_str(), &target, None).await?;
+            restore(&mut tx, kind, &target, None).await?;
         }
         if let Some(at) = cutoff.issued_before {
-            revocations::restore(&mut tx, RevocationId::random().as_str(), kind.as_str(), &target, Some(at.to_utc()))
-                .await?;
+            restore(&mut tx, kind, &target, Some(at.to_utc())).await?;
         }
     }
     // Another node may have opened it already; one is enough.
@@ -40,6 +43,15 @@ pub(super) async fn recover(connection: &mut PgConnection, live: &Live, applied:
         );
     }
     tx.commit().await?;
+    Ok(())
+}
+
+async fn restore(tx: &mut PgConnection, kind: Kind, target: &str, before: Option<OffsetDateTime>) -> db::Result<()> {
+    let id = RevocationId::random();
+    if revocations::restore(tx, id.as_str(), kind.as_str(), target, before).await? {
+        let entry = Entry::new(&Caller::nobody("system".to_owned()), "revocation.written_back");
+        audit::append(tx, &entry.on(target).with("kind", kind.as_str()).with("revocation", id.as_str())).await?;
+    }
     Ok(())
 }
 
@@ -62,13 +74,15 @@ fn name(subject: &Subject) -> (Kind, String) {
 /// # Errors
 ///
 /// The database refuses.
-pub async fn open_history(tx: &mut PgConnection) -> crate::db::Result<i64> {
+pub async fn open_history(tx: &mut PgConnection) -> db::Result<i64> {
     let before = store::lock_head(tx).await?.history;
     open_after(tx, before).await
 }
 
-async fn open_after(tx: &mut PgConnection, before: i64) -> crate::db::Result<i64> {
+async fn open_after(tx: &mut PgConnection, before: i64) -> db::Result<i64> {
     let history = before + 1;
     store::open(tx, history).await?;
+    let entry = Entry::new(&Caller::nobody("system".to_owned()), "feed.history_opened");
+    audit::append(tx, &entry.on("feed").with("history", history)).await?;
     Ok(history)
 }

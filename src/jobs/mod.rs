@@ -16,6 +16,9 @@ use crate::types::environment::Environment;
 
 pub use checkpoint::sign as sign_checkpoint;
 
+/// How often a job that has not begun looks whether this node is current.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// A job.
 #[derive(Clone, Copy)]
 enum Job {
@@ -67,11 +70,19 @@ impl Job {
     }
 }
 
-/// Starts all jobs. Each runs at once, then on its period, until `stop`.
+/// Starts all jobs. Each runs as soon as this node is current, then on its period, until `stop`.
 pub fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
     for job in Job::ALL {
         let (app, stop) = (Arc::clone(app), stop.clone());
         tasks.spawn(async move {
+            let current = async {
+                while app.live.answer(|_| ()).is_err() {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+            };
+            if stop.run_until_cancelled(current).await.is_none() {
+                return;
+            }
             loop {
                 match job.run(&app).await {
                     Ok(()) => app.metrics.set_job_success(job.name(), app.live.now().seconds()),

@@ -122,6 +122,21 @@ pub async fn create(
     by: &Caller,
     new: NewOperator,
 ) -> Result<(Operator, secrets::Issued, Done), Refused> {
+    create_after(db, sealing, by, new, |_| Ok(())).await
+}
+
+/// Makes an operator, after its key has been kept: when `keep` fails there is no operator.
+///
+/// # Errors
+///
+/// As [`create`], or the key could not be kept.
+pub async fn create_after(
+    db: &Db,
+    sealing: Sealing<'_>,
+    by: &Caller,
+    new: NewOperator,
+    keep: impl FnOnce(&credential::Credential) -> std::io::Result<()> + Send,
+) -> Result<(Operator, secrets::Issued, Done), Refused> {
     let mut checks = Checks::default();
     let days = new.expires_in_days.unwrap_or(AGE_DAYS_MAX);
     checks.expect((1..=AGE_DAYS_MAX).contains(&days), "/expires_in_days", "range", &format!("1 to {AGE_DAYS_MAX}"));
@@ -138,6 +153,8 @@ pub async fn create(
         .with("hint", issued.credential.hint());
     audit::append(&mut tx, &entry).await?;
     let operator = store::find(&mut tx, id.as_str()).await?.ok_or_else(|| Refused::not_found("operator"))?;
+    keep(&issued.credential)
+        .map_err(|error| Refused::new(Code::Internal, format!("The key could not be kept: {error}")))?;
     Ok((operator, issued, db.commit(tx).await?))
 }
 

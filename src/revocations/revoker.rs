@@ -127,6 +127,7 @@ async fn commit(db: &Db, batch: &mut Vec<Asked>, waiting: &mut Waiting) -> db::R
     store::mark(&mut tx, &keys).await?;
     db::commit(tx).await?;
     let ids: Vec<String> = waiting.iter().map(|(id, _)| id.clone()).collect();
+    // From here on the entries are there: whatever fails now, "not done" would be wrong.
     let mut connection = db.reserved().acquire().await.map_err(db::Error::OutcomeUnknown)?;
-    store::places(&mut connection, &ids).await
+    store::places(&mut connection, &ids).await.map_err(db::Error::after_commit)
 }

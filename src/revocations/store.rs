@@ -151,7 +151,7 @@ pub async fn settle(connection: &mut PgConnection) -> db::Result<u64> {
     Ok(keys.rows_affected() + operators.rows_affected())
 }
 
-/// Writes back an entry that this node had applied and a promoted database has lost.
+/// Writes back an entry that this node had applied and a promoted database has lost. False when it is there.
 ///
 /// # Errors
 ///
@@ -162,8 +162,8 @@ pub async fn restore(
     kind: &str,
     target: &str,
     issued_before: Option<OffsetDateTime>,
-) -> db::Result<()> {
-    sqlx::query!(
+) -> db::Result<bool> {
+    let done = sqlx::query!(
         "insert into revocations (id, kind, target, reason, issued_before, actor)
          select $1, $2, $3, 'written back by a node that had applied it', $4, 'system'
          where not exists (select from revocations where kind = $2 and target = $3 and issued_before is not distinct from $4)
@@ -175,7 +175,7 @@ pub async fn restore(
     )
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
 
 /// Marks rows for lists, as far as nobody holds them now; [`settle`] does the rest.

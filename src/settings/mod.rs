@@ -13,8 +13,10 @@ use crate::types::caller::Caller;
 use crate::types::environment::Environment;
 use crate::types::patch::Patch;
 
-pub use store::installation;
+pub use store::{installation, longest_lease};
 
+/// The longest lease that can be set; the schema holds it too.
+pub const LEASE_MAX: std::time::Duration = std::time::Duration::from_mins(1);
 /// A maximum age above this needs a recorded reason.
 const AGE_DAYS_WITHOUT_REASON: i32 = 90;
 

@@ -1,5 +1,7 @@
 //! SQL of settings.
 
+use std::time::Duration;
+
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -81,4 +83,16 @@ pub(super) async fn set(tx: &mut PgConnection, new: &Settings) -> db::Result<Off
 /// The database cannot answer.
 pub async fn installation(connection: &mut PgConnection) -> db::Result<uuid::Uuid> {
     Ok(sqlx::query!("select installation from settings").fetch_one(connection).await?.installation)
+}
+
+/// The longest lease that any node may be under.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn longest_lease(connection: &mut PgConnection) -> db::Result<Duration> {
+    let row = sqlx::query!(r#"select greatest(lease_ms, previous_lease_ms) as "longest!" from settings"#)
+        .fetch_one(connection)
+        .await?;
+    Ok(Duration::from_millis(u64::from(row.longest.unsigned_abs())))
 }

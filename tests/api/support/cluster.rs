@@ -36,6 +36,43 @@ impl TestDb {
         Self { options: cluster.clone().database(&name), name }
     }
 
+    /// A copy of this database as it is now. Nobody may be connected to it, or is cut off.
+    pub async fn copy(&self) -> Self {
+        let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut cluster = self.alone().await;
+        let sql = format!("create database {name} template {}", self.name);
+        cluster.execute(AssertSqlSafe(sql)).await.expect("a copy");
+        cluster.close().await.expect("closed");
+        Self { options: self.options.clone().database(&name), name }
+    }
+
+    /// Puts a copy in this database's place, as if it had been restored, or promoted from a replica that lagged.
+    pub async fn become_copy(&self, copy: Self) {
+        let mut cluster = self.alone().await;
+        let sql = format!("alter database {} rename to {}_lost", self.name, self.name);
+        cluster.execute(AssertSqlSafe(sql)).await.expect("away");
+        let sql = format!("alter database {} rename to {}", copy.name, self.name);
+        cluster.execute(AssertSqlSafe(sql)).await.expect("in its place");
+        cluster.close().await.expect("closed");
+    }
+
+    /// A connection beside this database, once nobody is connected to it any more.
+    async fn alone(&self) -> PgConnection {
+        let mut cluster = self.options.clone().database("postgres").connect().await.expect("the cluster answers");
+        for _ in 0..1_000 {
+            let sql = format!(
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = '{}'",
+                self.name
+            );
+            let row = cluster.fetch_one(AssertSqlSafe(sql)).await.expect("counted");
+            if sqlx::Row::get::<i64, _>(&row, 0) == 0 {
+                return cluster;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("somebody stays connected to {}", self.name);
+    }
+
     pub fn db(&self) -> Db {
         Db::new(self.options.clone())
     }

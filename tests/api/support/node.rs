@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use mcp_authority::app::{App, Running};
 use mcp_authority::config::Config;
-use mcp_authority::db;
+use mcp_authority::db::{self, Db};
 use mcp_authority::http::listen::{Limits, serve};
 use mcp_authority::operators::{self, NewOperator};
 use mcp_authority::secrets::Sealing;
@@ -17,6 +17,7 @@ use mcp_authority::types::caller::Caller;
 use mcp_authority::{http, jobs};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
+use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -59,6 +60,11 @@ impl Node {
 
     /// With settings beside the usual ones, as environment variables.
     pub async fn start_with(db: &TestDb, settings: &[(&str, &str)]) -> Self {
+        Self::start_at(db, db.options.clone(), settings).await
+    }
+
+    /// With a way to the database of its own.
+    pub async fn start_at(db: &TestDb, options: PgConnectOptions, settings: &[(&str, &str)]) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let mut env = vec![
@@ -71,7 +77,7 @@ impl Node {
         let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::from_sources(env, &|_| Err(std::io::ErrorKind::NotFound.into())).expect("right settings");
         prepare(db, &config).await;
-        let running = Running::start(config, db.db(), &address.to_string()).expect("it starts");
+        let running = Running::start(config, Db::new(options), &address.to_string()).expect("it starts");
         let app = Arc::clone(&running.app);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         jobs::start(&app, &tasks, &stop);
