@@ -4,24 +4,23 @@
 
 mod support;
 
+mod audit;
+mod audit_verify;
 mod bad_input;
+mod feed;
 mod filters;
 mod first_steps;
 mod idempotency;
 mod keys;
 mod lists;
+mod nodes;
 mod operators;
 mod problems;
 mod roles;
 mod rotation;
 mod scopes;
+mod secret_keys;
 mod servers;
+mod signing_rotation;
 mod tenants;
 mod uses;
-mod audit;
-mod audit_verify;
-mod feed;
-mod first_steps;
-mod nodes;
-mod secret_keys;
-mod signing_rotation;
