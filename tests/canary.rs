@@ -1,12 +1,14 @@
 //! No secret leaves through a side door: each kind is made and shown in every way, right and wrong; then every place that
 //! is written to is searched. A test program of its own, because it listens to everything that the process logs.
 #![cfg(test)]
+#![expect(clippy::too_many_lines, reason = "a story is told in one piece")]
 #![expect(unreachable_pub, reason = "the modules of a test crate are its only users")]
 
 #[expect(dead_code, reason = "this story needs a part of it")]
 #[path = "api/support/mod.rs"]
 mod support;
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
@@ -84,7 +86,7 @@ struct Story {
 
 impl Story {
     fn hears(&mut self, reply: &Reply) {
-        self.said.push_str(&format!("{:?}\n{}\n", reply.headers, reply.text));
+        writeln!(self.said, "{:?}\n{}", reply.headers, reply.text).expect("a text grows");
     }
 
     async fn send(&mut self, request: RequestBuilder) -> Reply {
@@ -201,7 +203,7 @@ async fn dump(db: &TestDb) -> String {
         let table: String = table.get(0);
         let rows = connection.fetch_all(AssertSqlSafe(format!("select t::text from {table} t"))).await.expect("rows");
         for row in rows {
-            whole.push_str(&format!("{table} {}\n", row.get::<String, _>(0)));
+            writeln!(whole, "{table} {}", row.get::<String, _>(0)).expect("a text grows");
         }
     }
     whole

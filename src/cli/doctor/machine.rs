@@ -98,13 +98,11 @@ pub(super) fn certificate(files: &TlsFiles) -> Check {
         let fix = "Put a certificate chain (the service's own first) and the key that belongs to it in place";
         return Check::failure("certificate", error.to_string(), fix);
     }
-    match certificate::first_end(&files.cert) {
-        Some(end) => lasting(end, now(), &files.cert),
-        None => {
-            let detail = format!("no end of validity can be read in {}", files.cert.display());
-            Check::failure("certificate", detail, "Put a certificate chain in PEM form in place")
-        }
+    if let Some(end) = certificate::first_end(&files.cert) {
+        return lasting(end, now(), &files.cert);
     }
+    let detail = format!("no end of validity can be read in {}", files.cert.display());
+    Check::failure("certificate", detail, "Put a certificate chain in PEM form in place")
 }
 
 fn lasting(end: OffsetDateTime, now: OffsetDateTime, file: &Path) -> Check {

@@ -55,13 +55,12 @@ pub(super) async fn look(
 /// The keys of the settings, or of the private database's file. Makes none.
 fn keyring(config: &Config) -> anyhow::Result<Keyring> {
     let from_file;
-    let keys = match &config.secret_keys {
-        Some(keys) => keys,
-        None => {
-            from_file = read_secret_keys(&config.data_dir.join(SECRET_KEYS_FILE))
-                .map_err(|error| error.context(format!("{SECRET_KEYS_FILE} cannot be read")))?;
-            &from_file
-        }
+    let keys = if let Some(keys) = &config.secret_keys {
+        keys
+    } else {
+        from_file = read_secret_keys(&config.data_dir.join(SECRET_KEYS_FILE))
+            .map_err(|error| error.context(format!("{SECRET_KEYS_FILE} cannot be read")))?;
+        &from_file
     };
     let keys: Vec<_> = keys.iter().map(|key| Zeroizing::new(*key.reveal())).collect();
     Keyring::new(&keys).ok_or_else(|| anyhow::anyhow!("no secret key can be used"))
@@ -104,13 +103,14 @@ fn secret_keys(keyring: &Keyring, in_use: &[InUse], running: &[Node], report: &m
 
 /// When an old secret key may go.
 fn still_needed(needed: &InUse) -> String {
+    use std::fmt::Write;
     let InUse { rows, endless, until, .. } = needed;
     let mut text = format!("{rows} rows still need it, and move to the newest when they are used");
     if *endless > 0 {
-        text += &format!("; rotate the {endless} secrets of servers among them that are not");
+        let _ = write!(text, "; rotate the {endless} secrets of servers among them that are not");
     }
     if let Some(until) = until {
-        text += &format!("; the last of the others ends on {}", until.date());
+        let _ = write!(text, "; the last of the others ends on {}", until.date());
     }
     text + "; then it may go"
 }

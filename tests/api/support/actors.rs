@@ -22,6 +22,7 @@ pub struct Server {
 
 /// An issued key.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_field_names, reason = "as in the reply")]
 pub struct Key {
     pub id: String,
     pub agent: String,
