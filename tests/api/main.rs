@@ -4,17 +4,29 @@
 
 mod support;
 
+mod attacks;
 mod bad_input;
+mod causes;
+mod client_address;
+mod exchange;
 mod filters;
 mod first_steps;
+mod forgery;
 mod idempotency;
+mod introspection;
 mod keys;
 mod lists;
+mod malformed;
+mod metadata;
+mod model;
+mod oauth_revoke;
 mod operators;
 mod problems;
+mod revocation;
 mod roles;
 mod rotation;
 mod scopes;
 mod servers;
 mod tenants;
+mod tokens;
 mod uses;
