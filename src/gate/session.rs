@@ -91,21 +91,27 @@ fn permissions<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Permissions,
 }
 
 /// Something a token hangs on beside its own key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ancestor {
-    /// A token it was exchanged from.
-    Token(SessionId),
+    /// A token it was exchanged from, and when that was issued: a cut-off in time reaches what comes from it.
+    Token(SessionId, i64),
     /// A version of an actor's key.
     Key(KeyId, i32),
+    /// The key that signed a token it was exchanged from; its own signature may be another's.
+    SigningKey(Arc<str>),
 }
+
+/// What the claim of a [`Ancestor::SigningKey`] begins with.
+const SIGNING_KEY: &str = "kid";
 
 impl Ancestor {
     /// As in the claim `anc`.
     #[must_use]
-    pub fn to_claim(self) -> String {
+    pub fn to_claim(&self) -> String {
         match self {
-            Self::Token(id) => id.to_string(),
+            Self::Token(id, issued) => format!("{id}:{issued}"),
             Self::Key(id, version) => format!("{id}:{version}"),
+            Self::SigningKey(kid) => format!("{SIGNING_KEY}:{kid}"),
         }
     }
 }
@@ -115,11 +121,15 @@ impl FromStr for Ancestor {
 
     /// An ancestor that we do not understand is dead.
     fn from_str(text: &str) -> Result<Self, Inactive> {
-        if let Some((id, version)) = text.split_once(':') {
-            let id = id.parse().map_err(|_| Inactive::Unknown)?;
-            return Ok(Self::Key(id, version.parse().map_err(|_| Inactive::Unknown)?));
+        let (id, rest) = text.split_once(':').ok_or(Inactive::Unknown)?;
+        if id == SIGNING_KEY {
+            return Ok(Self::SigningKey(rest.into()));
         }
-        text.parse().map(Self::Token).map_err(|_| Inactive::Unknown)
+        if let Ok(id) = id.parse() {
+            return Ok(Self::Token(id, rest.parse().map_err(|_| Inactive::Unknown)?));
+        }
+        let id = id.parse().map_err(|_| Inactive::Unknown)?;
+        Ok(Self::Key(id, rest.parse().map_err(|_| Inactive::Unknown)?))
     }
 }
 
@@ -206,7 +216,13 @@ pub fn check_session(
     if position.history != view.position.history {
         return Err(Inactive::Revoked);
     }
-    let mut check = Lineage { view, position, issued: Timestamp::from_seconds(claims.iat), address };
+    let ancestors = claims.anc.iter().map(|ancestor| ancestor.parse()).collect::<Result<Vec<Ancestor>, _>>()?;
+    // A token is as old as the oldest that it comes from: exchanging it again makes nothing younger.
+    let issued = ancestors.iter().fold(claims.iat, |oldest, ancestor| match ancestor {
+        Ancestor::Token(_, issued) => oldest.min(*issued),
+        Ancestor::Key(..) | Ancestor::SigningKey(_) => oldest,
+    });
+    let mut check = Lineage { view, position, issued: Timestamp::from_seconds(issued), address };
     check.not_revoked(&Subject::All)?;
     check.not_revoked(&Subject::SigningKey(Arc::clone(kid)))?;
     check.not_revoked(&Subject::Token(claims.jti))?;
@@ -217,9 +233,10 @@ pub fn check_session(
         return Err(Inactive::Unknown);
     }
     let mut left = claims.permissions.intersect(&effective_permissions(view, &key, server.id));
-    for ancestor in &claims.anc {
-        match ancestor.parse()? {
-            Ancestor::Token(id) => check.not_revoked(&Subject::Token(id))?,
+    for ancestor in ancestors {
+        match ancestor {
+            Ancestor::Token(id, _) => check.not_revoked(&Subject::Token(id))?,
+            Ancestor::SigningKey(kid) => check.not_revoked(&Subject::SigningKey(kid))?,
             Ancestor::Key(id, version) => {
                 let key = check.key(id, version)?;
                 left = left.intersect(&effective_permissions(view, &key, server.id));

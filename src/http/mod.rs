@@ -84,15 +84,18 @@ fn routes_and_description(app: &Arc<App>) -> (Router<Arc<App>>, utoipa::openapi:
         .route_layer(middleware::from_fn_with_state(state(), idempotent::layer))
         .route_layer(middleware::from_fn_with_state(state(), guard::recorded))
         .route_layer(middleware::from_fn_with_state(state(), caller::authenticate));
-    OpenApiRouter::with_openapi(Description::openapi())
-        .merge(oauth::open_routes().layer(cors()))
+    let (routes, mut api) = OpenApiRouter::with_openapi(Description::openapi())
         .merge(oauth::closed_routes())
         .merge(operators)
         .routes(routes!(keys_self::get))
         .routes(routes!(keys_self::revoke))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
-        .split_for_parts()
+        .split_for_parts();
+    // Their answer to other methods stands inside the layer: outside it a preflight would end as 405.
+    let (open, described) = oauth::open_routes().split_for_parts();
+    api.merge(described);
+    (routes.merge(open.method_not_allowed_fallback(no_such_method).layer(cors())), api)
 }
 
 /// The description of the API (OpenAPI 3.1), as it is served and as it is kept in `openapi/authority.json`.
@@ -120,9 +123,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/docs/problems", get(problems_page::get))
         .route("/openapi.json", get(async move || (json, description.to_string())))
         .fallback(async || Problem::from(Refused::new(Code::RouteNotFound, "There is no such route; see /docs.")))
-        .method_not_allowed_fallback(async || {
-            Problem::from(Refused::new(Code::MethodNotAllowed, "The route has no such method; see /docs."))
-        })
+        .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(state(), guard::tracked))
         .layer(middleware::from_fn(guard::no_secret_in_query))
@@ -133,6 +134,10 @@ pub fn router(app: &Arc<App>) -> Router {
         ))
         .layer(middleware::from_fn_with_state(state(), request_id::layer))
         .with_state(state())
+}
+
+async fn no_such_method() -> Problem {
+    Problem::from(Refused::new(Code::MethodNotAllowed, "The route has no such method; see /docs."))
 }
 
 /// Metrics, on their own listener.

@@ -14,6 +14,9 @@ use crate::types::permission::Permissions;
 
 /// How many actors a token may name, one within the other.
 pub const ACTORS_MAX: usize = 3;
+/// What a token may hang on beside its own key: some ten exchanges, one after another. Past that it is not made smaller
+/// any more.
+pub const ANCESTORS_MAX: usize = 32;
 
 /// An exchange that is asked for.
 #[derive(Debug)]
@@ -57,6 +60,9 @@ pub fn exchange(view: View<'_>, asked: &Exchange<'_>) -> Result<Draft, Refusal> 
     let granted = narrow(&held, asked.wish.scope.as_deref(), &subject.server)?;
     ancestors.sort_unstable();
     ancestors.dedup();
+    if ancestors.len() > ANCESTORS_MAX {
+        return Err(Refusal::InvalidRequest("the token was exchanged too often, one from another".to_owned()));
+    }
     let parts = Parts {
         caller: &subject.caller,
         server: &subject.server,
@@ -99,14 +105,13 @@ impl Subject {
     }
 
     fn session(view: View<'_>, asked: &Exchange<'_>) -> Result<Self, Refusal> {
-        let (claims, server, held) = good_session(view, asked.subject_token, asked.wish.address, "subject_token")?;
+        let good = good_session(view, asked.subject_token, asked.wish.address, "subject_token")?;
+        let Good { claims, server, held, ancestors } = good;
         let caller = holder(view, &claims).ok_or_else(|| not_good("subject_token"))?;
         // The audience stays: the resource may only repeat it.
         if !asked.wish.resources.is_empty() && target(view, &caller.key, &asked.wish.resources)?.id != server.id {
             return Err(Refusal::InvalidTarget);
         }
-        let mut ancestors = claims.anc.clone();
-        ancestors.push(Ancestor::Token(claims.jti).to_claim());
         Ok(Self { caller, server, held, ends: Timestamp::from_seconds(claims.exp), act: claims.act, ancestors })
     }
 }
@@ -154,28 +159,34 @@ impl Acting {
     }
 
     fn by_session(view: View<'_>, token: &str, address: Option<IpAddr>, subject: &Subject) -> Result<Self, Refusal> {
-        let (claims, server, held) = good_session(view, token, address, "actor_token")?;
+        let Good { claims, server, held, mut ancestors } = good_session(view, token, address, "actor_token")?;
         if server.id != subject.server.id {
             return Err(Refusal::InvalidTarget);
         }
-        let mut ancestors = claims.anc.clone();
-        ancestors.push(Ancestor::Token(claims.jti).to_claim());
         ancestors.push(Ancestor::Key(claims.key_id, claims.kv).to_claim());
         Ok(Self { agent: claims.sub, held, ends: Timestamp::from_seconds(claims.exp), ancestors })
     }
 }
 
 /// A session token that is good now at the server it names.
-fn good_session(
-    view: View<'_>,
-    token: &str,
-    address: Option<IpAddr>,
-    which: &str,
-) -> Result<(Claims, Arc<Server>, Permissions), Refusal> {
+struct Good {
+    claims: Claims,
+    server: Arc<Server>,
+    held: Permissions,
+    /// What hangs on it hangs on these: the token, what signed it, and its own ancestors.
+    ancestors: Vec<String>,
+}
+
+fn good_session(view: View<'_>, token: &str, address: Option<IpAddr>, which: &str) -> Result<Good, Refusal> {
     let (claims, kid) = verify_session(view, token).map_err(|_| not_good(which))?;
     let server = view.live.servers.get(&claims.srv).ok_or_else(|| not_good(which))?;
     match check_session(view, (&claims, &kid), &server, address) {
-        Ok(held) => Ok((claims, server, held)),
+        Ok(held) => {
+            let mut ancestors = claims.anc.clone();
+            ancestors.push(Ancestor::Token(claims.jti, claims.iat).to_claim());
+            ancestors.push(Ancestor::SigningKey(kid).to_claim());
+            Ok(Good { claims, server, held, ancestors })
+        }
         Err(Inactive::NotYet) => Err(Refusal::Ahead(claims.pos.parse().unwrap_or_default())),
         Err(_) => Err(not_good(which)),
     }

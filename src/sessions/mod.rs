@@ -8,6 +8,6 @@ mod store;
 mod writer;
 
 pub use authorise::{Draft, Refusal, Wish, authorise};
-pub use exchange::{ACTORS_MAX, Exchange, exchange};
+pub use exchange::{ACTORS_MAX, ANCESTORS_MAX, Exchange, exchange};
 pub use store::{Filter, Session, expire, find, list};
 pub use writer::{QUEUE_MAX, Writer};

@@ -5,18 +5,29 @@
 
 mod support;
 
+mod attacks;
 mod audit;
 mod audit_verify;
 mod bad_input;
+mod causes;
+mod client_address;
+mod exchange;
 mod feed;
 mod filters;
 mod first_steps;
+mod forgery;
 mod idempotency;
+mod introspection;
 mod keys;
 mod lists;
+mod malformed;
+mod metadata;
+mod model;
 mod nodes;
+mod oauth_revoke;
 mod operators;
 mod problems;
+mod revocation;
 mod roles;
 mod rotation;
 mod scopes;
@@ -24,4 +35,5 @@ mod secret_keys;
 mod servers;
 mod signing_rotation;
 mod tenants;
+mod tokens;
 mod uses;

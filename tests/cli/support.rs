@@ -21,7 +21,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_mcp-authority");
 pub(crate) const SECRET_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 pub(crate) const OTHER_KEY: &str = "YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODk=";
 /// Whatever must come true does so within this; it is never waited for when it does.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 const TEMPLATE: &str = "template_cli";
 
 static CLUSTER: OnceCell<(PgConnectOptions, PathBuf)> = OnceCell::const_new();
@@ -180,6 +180,7 @@ async fn start_cluster() -> (PgConnectOptions, PathBuf) {
     (options, data)
 }
 
+#[expect(clippy::zombie_processes, reason = "it outlives this process, which is its purpose")]
 /// A shell that waits for the end of its standard input, which this process holds until it ends, however it ends.
 fn guard(pid: u32, dir: &Path) {
     let script =
@@ -215,7 +216,7 @@ impl Service {
             .spawn()
             .unwrap();
         let address = settings.iter().find(|(name, _)| name == "MCPA_LISTEN").unwrap().1.clone();
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build().unwrap();
         let mut service = Self { child, address, client, said };
         until("the service is ready", async || {
             let ended = service.child.try_wait().unwrap();

@@ -123,10 +123,15 @@ pub async fn post(State(app): AppState, form: Form) -> Result<Response, OAuthErr
     let reply = match ask(&app, question)? {
         Answer::Is(reply) => reply,
         Answer::Ahead(position) => {
-            app.catch_up(position).await?;
+            // A state that may never come: no answer is given then, and that is counted.
+            let not_yet = || app.metrics.introspection(Inactive::NotYet.as_str());
+            app.catch_up(position).await.inspect_err(|_| not_yet())?;
             match ask(&app, question)? {
                 Answer::Is(reply) => reply,
-                Answer::Ahead(_) => return Err(OAuthError::unavailable()),
+                Answer::Ahead(_) => {
+                    not_yet();
+                    return Err(OAuthError::unavailable());
+                }
             }
         }
     };

@@ -150,6 +150,12 @@ impl Reply {
         text(&self.ok(), "access_token")
     }
 
+    /// A reply with this status, whatever its body.
+    pub fn expect_status(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        self
+    }
+
     /// A refusal with this status and code: a problem's `code`, or OAuth's `error`.
     pub fn refused(self, status: u16, code: &str) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);

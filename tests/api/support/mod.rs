@@ -3,10 +3,15 @@
 pub mod actors;
 pub mod description;
 pub mod cluster;
+pub mod jwt;
 pub mod node;
 pub mod proxy;
+pub mod seeded;
+pub mod world;
 
-pub use actors::Operator;
+pub use actors::{Key, Operator, Server, exchange, text};
 pub use cluster::TestDb;
 pub use node::{Node, Reply};
 pub use proxy::{Proxy, Road};
+pub use seeded::Seeded;
+pub use world::World;
