@@ -4,7 +4,7 @@
 #![expect(clippy::too_many_lines, reason = "a story is told in one piece")]
 #![expect(unreachable_pub, reason = "the modules of a test crate are its only users")]
 
-#[expect(dead_code, reason = "this story needs a part of it")]
+#[expect(dead_code, unused_imports, reason = "this story needs a part of it")]
 #[path = "api/support/mod.rs"]
 mod support;
 

@@ -72,6 +72,7 @@ impl Stage<'_> {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "who asks whom about what, when, and how")]
     /// What was found is what the book says. Where the two seconds around now decide, either is right.
     fn agrees(&mut self, which: usize, server: usize, before: i64, found: Option<&Rights>, by: &str) -> Outcome {
         self.asked += 1;

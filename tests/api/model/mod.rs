@@ -26,6 +26,7 @@ const SEQUENCES: usize = 60;
 const REPLAYS_MAX: usize = 120;
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "a longer run is asked for by the environment")]
 async fn any_interleaving_of_changes_agrees_with_a_small_model() {
     let seed = Seeded::from_env("MODEL_SEED");
     let stories = std::env::var("MODEL_SEQUENCES").map_or(SEQUENCES, |number| number.parse().expect("a number"));

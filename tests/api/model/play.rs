@@ -329,6 +329,7 @@ impl<'a> Stage<'a> {
     }
 
     /// The smaller token; `None`: there is none.
+    #[expect(clippy::option_option, reason = "nobody acts; somebody unknown acts; a token acts")]
     fn smaller(
         &self,
         mut token: super::book::Token,

@@ -104,7 +104,7 @@ impl Step {
 }
 
 fn grants(random: &mut Seeded) -> Vec<(usize, Vec<&'static str>)> {
-    (0..1 + random.below(2)).map(|_| (random.below(1_000), random.some(&PERMISSIONS))).collect()
+    (0..=random.below(2)).map(|_| (random.below(1_000), random.some(&PERMISSIONS))).collect()
 }
 
 fn scope(random: &mut Seeded) -> Option<Vec<&'static str>> {

@@ -11,6 +11,10 @@ impl Seeded {
         Self(seed)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a run is repeated by the environment, and another begins by the clock"
+    )]
     /// The seed named by an environment variable, else one of the clock; printed, so that a failure can be repeated.
     pub fn from_env(name: &str) -> u64 {
         let seed = std::env::var(name).ok().map(|seed| seed.parse().expect("a number"));
