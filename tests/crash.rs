@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 const KILLS: u32 = 40;
 /// A restart, recovery included, takes no longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The stream runs this long at most before the next kill.
 const MILLIS_BETWEEN_MAX: u64 = 350;
 
