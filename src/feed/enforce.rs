@@ -84,7 +84,7 @@ impl Feed {
         loop {
             let elapsed = BootInstant::now().since(done.committed);
             if let Ok((rows, longest_lease)) = self.rows().await {
-                lease_over = if seen.is_none() { longest_wait(longest_lease) } else { lease_over };
+                lease_over = seen.as_ref().map_or_else(|| longest_wait(longest_lease), |_| lease_over);
                 let first = seen.get_or_insert_with(|| rows.iter().map(|row| row.id).collect());
                 receipt.look(first, &self.own(rows), elapsed);
             }

@@ -75,12 +75,7 @@ pub fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
     for job in Job::ALL {
         let (app, stop) = (Arc::clone(app), stop.clone());
         tasks.spawn(async move {
-            let current = async {
-                while app.live.answer(|_| ()).is_err() {
-                    tokio::time::sleep(LOOK_EVERY).await;
-                }
-            };
-            if stop.run_until_cancelled(current).await.is_none() {
+            if stop.run_until_cancelled(current(&app)).await.is_none() {
                 return;
             }
             loop {
@@ -93,6 +88,13 @@ pub fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
                 }
             }
         });
+    }
+}
+
+/// Waits until this node answers: what a job makes before must not be what other nodes cannot read.
+async fn current(app: &App) {
+    while app.live.answer(|_| ()).is_err() {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -16,8 +16,9 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     if !super::only_one(&mut tx, "signing_keys").await? {
         return Ok(());
     }
-    let mut changed = signing::ensure(&mut tx, sealing, Purpose::Checkpoint, Alg::EdDsa).await?;
-    changed |= signing::ensure(&mut tx, sealing, Purpose::Session, Alg::EdDsa).await?;
+    // In the order in which a starting node takes the locks; the other way round the two would wait for each other.
+    let mut changed = signing::ensure(&mut tx, sealing, Purpose::Session, Alg::EdDsa).await?;
+    changed |= signing::ensure(&mut tx, sealing, Purpose::Checkpoint, Alg::EdDsa).await?;
     let in_use = app.live.servers.entries().map(|(_, server)| server.alg).filter(|alg| *alg != Alg::EdDsa);
     let others: std::collections::HashSet<Alg> = in_use.collect();
     for alg in others {

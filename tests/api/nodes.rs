@@ -293,6 +293,7 @@ impl Narrowed<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one list of routes")]
 async fn guarantee_8_every_narrowing_by_every_route_waits_until_it_holds() {
     let db = TestDb::new().await;
     let (one, two) = (Node::start(&db).await, Node::start(&db).await);

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use super::error::Error;
 
 /// The oldest major version whose options and roles behave as this module expects.
-const MAJOR_MIN: u32 = 14;
+const MAJOR_MIN: u32 = 15;
 /// More folders than this are not looked at.
 const FOLDERS_MAX: usize = 128;
 /// Parents of per-version folders (`<parent>/<prefix>*<suffix>`): Debian and Ubuntu, the PostgreSQL project's RPMs,

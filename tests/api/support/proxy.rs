@@ -37,7 +37,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    #[expect(clippy::disallowed_methods, reason = "it carries until its test ends")]
     pub async fn start(db: &TestDb) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
@@ -90,8 +90,8 @@ async fn carry(
         }
         tokio::select! {
             changed = road.changed() => if changed.is_err() { return },
-            taken = client.read_buf(&mut sent), if now != Road::Frozen => {
-                if matches!(taken, Ok(0) | Err(_)) {
+            got = client.read_buf(&mut sent), if now != Road::Frozen => {
+                if matches!(got, Ok(0) | Err(_)) {
                     return;
                 }
                 while let Some(length) = message(&sent, started) {
@@ -111,8 +111,8 @@ async fn carry(
                     }
                 }
             }
-            given = server.read(&mut answered), if now != Road::Frozen => {
-                let Ok(length @ 1..) = given else { return };
+            got = server.read(&mut answered), if now != Road::Frozen => {
+                let Ok(length @ 1..) = got else { return };
                 if client.write_all(&answered[..length]).await.is_err() {
                     return;
                 }
