@@ -64,10 +64,11 @@ impl Scene {
         let key = world.key_of(&agent, &[(&world.server, &["*"])], json!({})).await;
         let fresh = world.session(&key).await;
         assert!(world.accepts(&fresh).await && world.accepts(&key.key).await, "{body}: issued later");
-        let World { db, node, operator, server } = world;
+        let World { node, db, operator, server } = world;
         node.stop().await;
         let node = Node::start(&db).await;
-        let scene = Self { world: World { db, node, operator, server }, credentials, agent, other };
+        let world = World { db, node, operator, server };
+        let scene = Self { world, other, credentials, agent };
         assert_eq!(scene.living(&scene.world.node).await, expected, "{body}: after a restart");
         assert!(scene.world.accepts(&fresh).await, "{body}: issued later, after a restart");
         scene.world.node.stop().await;

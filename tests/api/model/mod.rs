@@ -21,15 +21,15 @@ const STEPS: usize = 40;
 /// Of them the first, which only issue keys.
 const OPENING: usize = 3;
 /// Stories of one run, unless said.
-const SEQUENCES: usize = 60;
+const SEQUENCES: u64 = 60;
 /// Replays that making a story shorter may take.
 const REPLAYS_MAX: usize = 120;
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::disallowed_methods, reason = "a longer run is asked for by the environment")]
 async fn any_interleaving_of_changes_agrees_with_a_small_model() {
     let seed = Seeded::from_env("MODEL_SEED");
-    let stories = std::env::var("MODEL_SEQUENCES").map_or(SEQUENCES, |number| number.parse().expect("a number"));
+    let stories = Seeded::number("MODEL_SEQUENCES").unwrap_or(SEQUENCES);
+    let stories = usize::try_from(stories).expect("small");
     let began = Instant::now();
     // Most of a story is waiting until something holds everywhere, so several are told at once.
     let told = tokio::join!(

@@ -317,8 +317,10 @@ impl<'a> Stage<'a> {
         let reply = exchange(self.on(), &subject_token, &form).await;
         let by_secret =
             actor.is_some_and(|actor| actor % (self.secrets.len() + self.tokens.len()) < self.secrets.len());
-        let Some(token) = worth.and_then(|worth| self.smaller(worth, acting.map(|(_, worth)| worth), by_secret, scope))
-        else {
+        let dead_actor = matches!(acting, Some((_, None)));
+        let acting = acting.and_then(|(_, worth)| worth);
+        let both = worth.filter(|_| !dead_actor);
+        let Some(token) = both.and_then(|worth| self.smaller(worth, acting, by_secret, scope)) else {
             return expect(&reply, 400);
         };
         if reply.json["error_description"].as_str().is_some_and(|why| why.contains("too often")) && token.line.len() > 6
@@ -329,11 +331,10 @@ impl<'a> Stage<'a> {
     }
 
     /// The smaller token; `None`: there is none.
-    #[expect(clippy::option_option, reason = "nobody acts; somebody unknown acts; a token acts")]
     fn smaller(
         &self,
         mut token: super::book::Token,
-        acting: Option<Option<super::book::Token>>,
+        acting: Option<super::book::Token>,
         by_secret: bool,
         scope: Option<&[&'static str]>,
     ) -> Option<super::book::Token> {
@@ -341,8 +342,7 @@ impl<'a> Stage<'a> {
         if server == usize::MAX || self.book.servers[server] || self.book.dead_servers.contains(&server) {
             return None;
         }
-        if let Some(acting) = acting {
-            let actor = acting?;
+        if let Some(actor) = acting {
             // An actor's key acts wherever it has rights; an actor's token only at its server.
             let actor = if by_secret { self.of_secret(actor.secrets[0], server) } else { actor };
             if actor.server != server {

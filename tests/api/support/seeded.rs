@@ -1,7 +1,5 @@
 //! Random choices that a printed seed repeats.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 /// A generator (`SplitMix64`): small, and the same on every machine and in every release.
 #[derive(Clone, Debug)]
 pub struct Seeded(u64);
@@ -11,17 +9,15 @@ impl Seeded {
         Self(seed)
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a run is repeated by the environment, and another begins by the clock"
-    )]
-    /// The seed named by an environment variable, else one of the clock; printed, so that a failure can be repeated.
+    /// The number that an environment variable holds.
+    #[expect(clippy::disallowed_methods, reason = "how a run of the tests is repeated or made longer")]
+    pub fn number(name: &str) -> Option<u64> {
+        std::env::var(name).ok().map(|number| number.parse().expect("a number"))
+    }
+
+    /// The seed named by an environment variable, else a new one; printed, so that a failure can be repeated.
     pub fn from_env(name: &str) -> u64 {
-        let seed = std::env::var(name).ok().map(|seed| seed.parse().expect("a number"));
-        let seed = seed.unwrap_or_else(|| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-            u64::try_from(now.as_nanos() & u128::from(u32::MAX)).expect("32 bits")
-        });
+        let seed = Self::number(name).unwrap_or_else(|| u64::from(uuid::Uuid::new_v4().as_fields().0));
         println!("{name}={seed} repeats this run");
         seed
     }
