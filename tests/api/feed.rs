@@ -9,7 +9,8 @@ use crate::support::{Node, Proxy, Road, TestDb};
 
 async fn open(db: &TestDb, agent: u32) -> PgConnection {
     let mut connection = db.connection().await;
-    let sql = format!("begin; insert into agents (id, name, project) values ('agt_{agent:032x}', 'a', 'default')");
+    let insert = format!("insert into agents (id, name, project) values ('agt_{agent:032x}', 'a', 'default')");
+    let sql = format!("set lock_timeout = '5s'; begin; {insert}");
     connection.execute(AssertSqlSafe(sql)).await.expect("an agent");
     connection
 }
