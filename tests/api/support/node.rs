@@ -91,6 +91,8 @@ impl Node {
         tasks.spawn(served);
         let client = reqwest::Client::builder()
             .no_proxy()
+            // Nothing here speaks TLS; reading the machine's certificates would hold up every other story of the task.
+            .tls_certs_only(std::iter::empty::<reqwest::Certificate>())
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_mins(1))
             .build()
