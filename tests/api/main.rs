@@ -1,6 +1,5 @@
 //! Promises, tested over HTTP against the running service on real PostgreSQL. One file per family of promises.
 #![cfg(test)]
-#![expect(clippy::too_many_lines, reason = "a story is told in one piece")]
 #![expect(unreachable_pub, reason = "the modules of a test crate are its only users")]
 
 mod support;

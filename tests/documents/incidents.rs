@@ -58,6 +58,9 @@ impl Story {
     }
 }
 
+/// A section's title, and what its commands must bring about.
+type Incident = (&'static str, fn(&mut Story));
+
 #[test]
 fn every_incident_of_the_page_can_be_handled_with_its_commands() {
     let instance = Instance::start();
@@ -67,7 +70,7 @@ fn every_incident_of_the_page_can_be_handled_with_its_commands() {
     let titles: Vec<&str> = pages.iter().map(|section| section.title.as_str()).collect();
     story.block(pages[0].commands().next().expect("the helpers"));
     story.run(WORLD);
-    let incidents: [(&str, fn(&mut Story)); 8] = [
+    let incidents: [Incident; 8] = [
         ("A key leaked", a_key_leaked),
         ("An operator's key was stolen", an_operator_key_was_stolen),
         ("A server was compromised", a_server_was_compromised),

@@ -44,6 +44,7 @@ impl Instance {
         desk
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the pages' commands run where this test runs")]
     fn settings(&self) -> Vec<(&'static str, String)> {
         let program = Path::new(env!("CARGO_BIN_EXE_mcp-authority")).parent().expect("a folder").display().to_string();
         let path = format!("{program}:{}", std::env::var("PATH").expect("PATH"));
