@@ -21,7 +21,7 @@ SEED: Final = int(os.environ.get("FUZZ_SEED", "20260728"))
 EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "50"))
 """Generated cases of each operation, boundary values and chains of calls not counted in."""
 
-DELETIONS: Final = 10
+DELETIONS: Final = 5
 """Cases of an operation that takes nothing but an id."""
 
 FUZZ_SECONDS_MAX: Final = 1_800
