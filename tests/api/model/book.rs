@@ -149,12 +149,13 @@ impl Book {
             Of::Key(key) => token.secrets.iter().any(|secret| self.secrets[*secret].key == key),
             Of::Agent(agent) => token.secrets.iter().any(|secret| self.keys[self.secrets[*secret].key].agent == agent),
         };
-        // A token is as old as the oldest one it comes from.
-        let old = |(at, born): &(i64, usize)| match before {
-            None => *born < step,
-            Some(before) => *at <= before + MARGIN,
+        let old = match before {
+            // What it comes from was not ended when it was issued, or it would not have been.
+            None => token.born.last().is_some_and(|(_, born)| *born < step),
+            // In time, a token is as old as the oldest one it comes from.
+            Some(before) => token.born.iter().any(|(at, _)| *at <= before + MARGIN),
         };
-        touches && token.born.iter().any(old)
+        touches && old
     }
 
     /// Ends everything of something so far.
