@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
@@ -63,8 +63,9 @@ pub struct Running {
     /// What handlers use.
     pub app: Arc<App>,
     writers: TaskTracker,
-    stop_feed: CancellationToken,
-    stop_recorder: CancellationToken,
+    // Guards: a service that is dropped without `stop` leaves no thread behind that keeps its node alive.
+    stop_feed: DropGuard,
+    stop_recorder: DropGuard,
     follower: std::thread::JoinHandle<()>,
 }
 
@@ -115,6 +116,7 @@ impl Running {
             failures: Failures::default(),
             changes: TaskTracker::new(),
         };
+        let (stop_feed, stop_recorder) = (stop_feed.drop_guard(), stop_recorder.drop_guard());
         Ok(Self { app: Arc::new(app), writers, stop_feed, stop_recorder, follower })
     }
 
@@ -126,10 +128,10 @@ impl Running {
         if let Ok(Err(error)) = tokio::time::timeout(LAST_WRITES_MAX, flush).await {
             tracing::warn!(%error, "the last uses could not be written");
         }
-        self.stop_feed.cancel();
+        drop(self.stop_feed);
         let follower = self.follower;
         let _ = tokio::task::spawn_blocking(move || follower.join()).await;
-        self.stop_recorder.cancel();
+        drop(self.stop_recorder);
         let db = self.app.db.clone();
         // The queues end when nothing can be put into them any more.
         drop(self.app);

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 
 use super::{Node, Reply};
 
+/// How long a node that is not current is asked again.
+const ASKED_AGAIN_MAX: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// An operator with its key.
 #[derive(Clone, Debug)]
 pub struct Operator {
@@ -38,6 +41,17 @@ impl Operator {
         node.send(node.request(Method::POST, path).bearer_auth(&self.key).json(&body)).await
     }
 
+    /// Makes something that the story needs. A node that a busy machine kept from renewing its short lease is asked again:
+    /// it has done nothing then.
+    async fn make(&self, node: &Node, path: &str, body: Value) -> Value {
+        let began = std::time::Instant::now();
+        let mut reply = self.post(node, path, body.clone()).await;
+        while reply.is_stale() && began.elapsed() < ASKED_AGAIN_MAX {
+            reply = self.post(node, path, body.clone()).await;
+        }
+        reply.created()
+    }
+
     pub async fn patch(&self, node: &Node, path: &str, body: Value) -> Reply {
         node.send(node.request(Method::PATCH, path).bearer_auth(&self.key).json(&body)).await
     }
@@ -53,12 +67,12 @@ impl Operator {
     }
 
     pub async fn server_with(&self, node: &Node, body: Value) -> Server {
-        let made = self.post(node, "/v1/servers", body).await.created();
+        let made = self.make(node, "/v1/servers", body).await;
         Server { id: text(&made, "id"), secret: text(&made, "client_secret"), resource: text(&made, "resource") }
     }
 
     pub async fn agent(&self, node: &Node) -> String {
-        text(&self.post(node, "/v1/agents", json!({"name": "agent"})).await.created(), "id")
+        text(&self.make(node, "/v1/agents", json!({"name": "agent"})).await, "id")
     }
 
     /// Issues a production key of a new agent with these permissions on one server.
@@ -69,7 +83,7 @@ impl Operator {
     }
 
     pub async fn key_with(&self, node: &Node, body: Value) -> Key {
-        let made = self.post(node, "/v1/keys", body).await.created();
+        let made = self.make(node, "/v1/keys", body).await;
         Key { id: text(&made, "id"), agent: text(&made, "agent_id"), key: text(&made, "key") }
     }
 }
@@ -80,7 +94,7 @@ impl Server {
         let mut reply = self.ask(node, &[("token", token)]).await;
         // A node that a busy machine kept from renewing its short lease says so; it never guesses.
         let began = std::time::Instant::now();
-        while reply.status == StatusCode::SERVICE_UNAVAILABLE && began.elapsed() < std::time::Duration::from_secs(20) {
+        while reply.is_stale() && began.elapsed() < ASKED_AGAIN_MAX {
             reply = self.ask(node, &[("token", token)]).await;
         }
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
@@ -109,7 +123,13 @@ impl Server {
 impl Key {
     /// A session token for a server, with everything that the key has there.
     pub async fn session(&self, node: &Node, server: &Server) -> String {
-        self.session_with(node, &[("resource", &server.resource)]).await.issued()
+        let form = [("resource", server.resource.as_str())];
+        let began = std::time::Instant::now();
+        let mut reply = self.session_with(node, &form).await;
+        while reply.is_stale() && began.elapsed() < ASKED_AGAIN_MAX {
+            reply = self.session_with(node, &form).await;
+        }
+        reply.issued()
     }
 
     pub async fn session_with(&self, node: &Node, form: &[(&str, &str)]) -> Reply {
@@ -131,6 +151,12 @@ pub async fn exchange(node: &Node, subject_token: &str, form: &[(&str, &str)]) -
 }
 
 impl Reply {
+    /// The node could not prove that it is current, and did nothing.
+    fn is_stale(&self) -> bool {
+        let says = self.text.contains("cannot prove that it is current");
+        self.status == StatusCode::SERVICE_UNAVAILABLE && (says || self.json["error"] == "temporarily_unavailable")
+    }
+
     /// The body of a 201.
     pub fn created(self) -> Value {
         assert_eq!(self.status, StatusCode::CREATED, "{}", self.text);

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub const LEASE: Duration = Duration::from_secs(1);
 
 static CLUSTER: OnceCell<PgConnectOptions> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(0);
+/// Databases of tests that are over. The next test removes them, so that a run needs the disk of a few tests only.
+static OVER: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// A database of one test.
 pub struct TestDb {
@@ -29,10 +32,17 @@ impl TestDb {
         let cluster = CLUSTER.get_or_init(start).await;
         let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let mut connection = cluster.clone().database("postgres").connect().await.expect("the cluster answers");
+        let over = std::mem::take(&mut *OVER.lock().expect("a list"));
+        for name in over {
+            // Whoever is still connected belongs to a test that is over.
+            let sql = format!("drop database if exists {name} with (force)");
+            connection.execute(AssertSqlSafe(sql)).await.expect("removed");
+        }
         connection
             .execute(AssertSqlSafe(format!("create database {name} template {TEMPLATE}")))
             .await
             .expect("a clone");
+        connection.close().await.expect("closed");
         Self { options: cluster.clone().database(&name), name }
     }
 
@@ -102,6 +112,12 @@ impl TestDb {
              as $$ select statement_timestamp() + interval '{seconds} seconds' $$"
         );
         self.execute(&body).await;
+    }
+}
+
+impl Drop for TestDb {
+    fn drop(&mut self) {
+        OVER.lock().expect("a list").extend([self.name.clone(), format!("{}_lost", self.name)]);
     }
 }
 
