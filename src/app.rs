@@ -13,7 +13,7 @@ use crate::db::Db;
 use crate::failures::Failures;
 use crate::feed::{Feed, Follower, Start};
 use crate::gate::{Inactive, Live, Position};
-use crate::observations::{ACTIVE, Observations, Place};
+use crate::observations::{ACTIVE, Observations, Owner, Place};
 use crate::refusal::{Code, Refused};
 use crate::revocations::Revoker;
 use crate::secrets::{Rehash, Sealing};
@@ -149,14 +149,14 @@ impl App {
     }
 
     /// A secret was presented and right: its use is noted, and its digest moves to the newest secret key.
-    pub fn used(&self, presented: &Presented<'_>, owner: &str, version: &crate::gate::Version, at: Place<'_>) {
+    pub fn used(&self, presented: &Presented<'_>, owner: Owner, version: &crate::gate::Version, at: Place) {
         self.observations.used(owner, version.number, at, self.live.now());
         let newest = self.feed.secret_key();
         if *version.secret_key != **newest {
             let digest = self.live.keyring.digest(&newest, presented.reveal());
             if let Some(digest) = digest {
                 self.observations.rehash(Rehash {
-                    owner: owner.to_owned(),
+                    owner: owner.as_str().to_owned(),
                     version: version.number,
                     from: version.secret_key.to_string(),
                     to: newest.to_string(),
@@ -171,7 +171,7 @@ impl App {
     /// # Errors
     ///
     /// The database refuses.
-    pub async fn settle_use(&self, owner: &str, newest: Option<i32>) -> Result<(), Refused> {
+    pub async fn settle_use(&self, owner: Owner, newest: Option<i32>) -> Result<(), Refused> {
         let Some(version) = newest else { return Ok(()) };
         Ok(self.observations.write_first_use(&self.db, owner, version).await?)
     }

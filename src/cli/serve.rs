@@ -152,15 +152,9 @@ async fn answer(
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     jobs::start(&app, &tasks, &stop);
     let limits = Limits::with_grace(grace);
-    let open = |listener, router| {
-        let (tls, stop) = (listeners.tls.clone(), stop.clone());
-        async move { serve(listener, tls, router, stop, limits).await }
-    };
-    let main = open(listeners.main, http::router(&app));
-    tasks.spawn(main);
+    tasks.spawn(serve(listeners.main, listeners.tls.clone(), http::service(&app), stop.clone(), limits));
     if let Some(listener) = listeners.metrics {
-        let metrics = open(listener, http::metrics_router(&app));
-        tasks.spawn(metrics);
+        tasks.spawn(serve(listener, listeners.tls.clone(), http::metrics_router(&app), stop.clone(), limits));
     }
     if let Some(tls) = listeners.tls.clone() {
         let stop = stop.clone();

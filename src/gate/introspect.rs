@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::gate::session::{check_session, effective_permissions, verify_session};
-use crate::gate::{Claims, Inactive, Key, Position, Server, Version, View, authenticate_key};
+use crate::gate::{Inactive, Key, Position, Server, Verified, Version, View, authenticate_key};
 use crate::types::credential::{Kind, Presented};
 use crate::types::id::KeyId;
 use crate::types::permission::Permissions;
@@ -43,8 +43,8 @@ pub enum Active {
     },
     /// A session token.
     Session {
-        /// Its claims.
-        claims: Box<Claims>,
+        /// What it says.
+        token: Arc<Verified>,
         /// What is left of its permissions now.
         permissions: Permissions,
         /// The server it is for.
@@ -116,8 +116,8 @@ fn key(view: View<'_>, question: Question<'_>, presented: &Presented<'_>) -> Res
 }
 
 fn session(view: View<'_>, question: Question<'_>) -> Result<Active, Refusal> {
-    let verified = verify_session(view, question.token).map_err(|cause| (cause, None))?;
-    let (claims, kid) = (&verified.0, &verified.1);
+    let token = verify_session(view, question.token).map_err(|cause| (cause, None))?;
+    let claims = &token.claims;
     let key = Some(claims.key_id);
     let server = match question.asker {
         Asker::Server(server) => Arc::clone(server),
@@ -126,9 +126,9 @@ fn session(view: View<'_>, question: Question<'_>) -> Result<Active, Refusal> {
         }
         Asker::Holder(_) => return Err((Inactive::WrongServer, key).into()),
     };
-    match check_session(view, (claims, kid), &server, question.address) {
-        Ok(permissions) => Ok(Active::Session { permissions, claims: Box::new(verified.0), server }),
-        Err(Inactive::NotYet) => Err(Refusal::Ahead(claims.pos.parse().unwrap_or_default())),
+    match check_session(view, &token, &server, question.address) {
+        Ok(permissions) => Ok(Active::Session { permissions, token, server }),
+        Err(Inactive::NotYet) => Err(Refusal::Ahead(token.position)),
         Err(cause) => Err((cause, key).into()),
     }
 }

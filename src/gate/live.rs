@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::gate::{Agent, Key, Operator, Position, Revoked, Role, Round, Server, Sharded, Stale};
+use crate::gate::{Agent, Key, Operator, Position, Revoked, Role, Round, Server, Sharded, Stale, VerifiedTokens};
 use crate::types::alg::Alg;
 use crate::types::clock::Timestamp;
 use crate::types::id::{AgentId, KeyId, OperatorId, RoleId, ServerId};
@@ -59,6 +59,8 @@ pub struct Live {
     pub revoked: Revoked,
     /// Keys whose signatures count.
     pub verifiers: ArcSwap<Vec<SessionVerifier>>,
+    /// Session tokens whose signature was checked before.
+    pub verified: VerifiedTokens,
     /// Settings.
     pub settings: ArcSwap<SettingsNow>,
 }
@@ -92,6 +94,7 @@ impl Live {
             operators: Sharded::new(),
             revoked: Revoked::default(),
             verifiers: ArcSwap::default(),
+            verified: VerifiedTokens::default(),
             settings: ArcSwap::from_pointee(settings),
         }
     }

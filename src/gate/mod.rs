@@ -12,6 +12,7 @@ mod revoked;
 mod session;
 mod sharded;
 mod things;
+mod verified;
 
 pub use cause::Inactive;
 pub use introspect::{Active, Asker, Question, Verdict, introspect};
@@ -23,3 +24,4 @@ pub use session::{Actor, Ancestor, Claims, check_session, effective_permissions,
 pub(crate) use session::{algorithm, servers_of};
 pub use sharded::Sharded;
 pub use things::{Agent, Grant, Key, Operator, Role, Secrets, Server, Version};
+pub use verified::{Verified, VerifiedTokens};

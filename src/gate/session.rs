@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, Validation};
 
 use crate::gate::principals::check_key;
 use crate::gate::things::check_address;
-use crate::gate::{Agent, Inactive, Key, Position, Server, Subject, View};
+use crate::gate::{Agent, Grant, Inactive, Key, Position, Server, Subject, Verified, View};
 use crate::types::alg::Alg;
 use crate::types::clock::Timestamp;
 use crate::types::environment::Environment;
@@ -133,8 +133,8 @@ impl FromStr for Ancestor {
     }
 }
 
-/// The claims of a token whose form, type, algorithm, signature and issuer are right. Says nothing about whether it is
-/// still good: see [`check_session`].
+/// A token whose form, type, algorithm, signature and issuer are right; checked once, and remembered. Says nothing about
+/// whether it is still good: see [`check_session`].
 ///
 /// The header chooses only which of our keys to check against. `alg` must be that key's; `jku`, `x5u`, `jwk` and `crit`
 /// are never followed.
@@ -142,10 +142,17 @@ impl FromStr for Ancestor {
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn verify_session(view: View<'_>, token: &str) -> Result<(Claims, Arc<str>), Inactive> {
-    if token.len() > TOKEN_BYTES_MAX || token.split('.').count() != 3 {
+pub fn verify_session(view: View<'_>, token: &str) -> Result<Arc<Verified>, Inactive> {
+    if token.len() > TOKEN_BYTES_MAX || token.bytes().filter(|byte| *byte == b'.').count() != 2 {
         return Err(Inactive::Malformed);
     }
+    let verified = view.live.verified.get_or_verify(token, || verify(view, token))?;
+    // A key that was taken out of the key set since takes what it signed with it.
+    let known = view.live.verifiers.load().iter().any(|verifier| verifier.kid == verified.kid);
+    if known { Ok(verified) } else { Err(Inactive::Unknown) }
+}
+
+fn verify(view: View<'_>, token: &str) -> Result<Verified, Inactive> {
     let header = jsonwebtoken::decode_header(token).map_err(|_| Inactive::Malformed)?;
     if header.typ.as_deref() != Some(TYP) {
         return Err(Inactive::WrongType);
@@ -173,7 +180,7 @@ pub fn verify_session(view: View<'_>, token: &str) -> Result<(Claims, Arc<str>),
     if *claims.iss != *view.live.issuer {
         return Err(Inactive::WrongIssuer);
     }
-    Ok((claims, Arc::clone(&verifier.kid)))
+    Verified::new(claims, Arc::clone(&verifier.kid))
 }
 
 /// The library's name for an algorithm of ours.
@@ -193,10 +200,11 @@ pub(crate) const fn algorithm(alg: Alg) -> Algorithm {
 /// Why it may do nothing.
 pub fn check_session(
     view: View<'_>,
-    (claims, kid): (&Claims, &Arc<str>),
+    token: &Verified,
     server: &Server,
     address: Option<IpAddr>,
 ) -> Result<Permissions, Inactive> {
+    let (claims, position) = (&token.claims, token.position);
     if claims.srv != server.id || *claims.aud != *server.resource {
         return Err(Inactive::WrongServer);
     }
@@ -209,22 +217,15 @@ pub fn check_session(
     if server.disabled {
         return Err(Inactive::ServerDisabled);
     }
-    let position: Position = claims.pos.parse().map_err(|_| Inactive::Malformed)?;
     if view.position.is_before(position) {
         return Err(Inactive::NotYet);
     }
     if position.history != view.position.history {
         return Err(Inactive::Revoked);
     }
-    let ancestors = claims.anc.iter().map(|ancestor| ancestor.parse()).collect::<Result<Vec<Ancestor>, _>>()?;
-    // A token is as old as the oldest that it comes from: exchanging it again makes nothing younger.
-    let issued = ancestors.iter().fold(claims.iat, |oldest, ancestor| match ancestor {
-        Ancestor::Token(_, issued) => oldest.min(*issued),
-        Ancestor::Key(..) | Ancestor::SigningKey(_) => oldest,
-    });
-    let mut check = Lineage { view, position, issued: Timestamp::from_seconds(issued), address };
+    let mut check = Lineage { view, position, issued: token.issued, address };
     check.not_revoked(&Subject::All)?;
-    check.not_revoked(&Subject::SigningKey(Arc::clone(kid)))?;
+    check.not_revoked(&Subject::SigningKey(Arc::clone(&token.kid)))?;
     check.not_revoked(&Subject::Token(claims.jti))?;
     check.not_revoked(&Subject::Server(server.id))?;
     check.not_revoked(&Subject::Project(Arc::clone(&server.project)))?;
@@ -233,12 +234,12 @@ pub fn check_session(
         return Err(Inactive::Unknown);
     }
     let mut left = claims.permissions.intersect(&effective_permissions(view, &key, server.id));
-    for ancestor in ancestors {
+    for ancestor in &token.ancestors {
         match ancestor {
-            Ancestor::Token(id, _) => check.not_revoked(&Subject::Token(id))?,
-            Ancestor::SigningKey(kid) => check.not_revoked(&Subject::SigningKey(kid))?,
+            Ancestor::Token(id, _) => check.not_revoked(&Subject::Token(*id))?,
+            Ancestor::SigningKey(kid) => check.not_revoked(&Subject::SigningKey(Arc::clone(kid)))?,
             Ancestor::Key(id, version) => {
-                let key = check.key(id, version)?;
+                let key = check.key(*id, *version)?;
                 left = left.intersect(&effective_permissions(view, &key, server.id));
             }
         }
@@ -276,11 +277,18 @@ impl Lineage<'_> {
 /// What a key may do on a server now, by its own grants and its roles'.
 #[must_use]
 pub fn effective_permissions(view: View<'_>, key: &Key, server: ServerId) -> Permissions {
-    let roles: Vec<_> = key.roles.iter().filter_map(|role| view.live.roles.get(role)).collect();
-    let grants = key.grants.iter().chain(roles.iter().flat_map(|role| &role.grants));
-    grants
-        .filter(|grant| grant.server == server)
-        .fold(Permissions::default(), |all, grant| all.union(&grant.permissions))
+    let mut held: Option<Permissions> = None;
+    let mut add = |grants: &[Grant]| {
+        for grant in grants.iter().filter(|grant| grant.server == server) {
+            // Most keys have one grant on a server, and nothing is to be put together.
+            held = Some(held.take().map_or_else(|| grant.permissions.clone(), |held| held.union(&grant.permissions)));
+        }
+    };
+    add(&key.grants);
+    for role in key.roles.iter().filter_map(|role| view.live.roles.get(role)) {
+        add(&role.grants);
+    }
+    held.unwrap_or_default()
 }
 
 /// The servers on which a key may do anything now.

@@ -17,7 +17,7 @@ use crate::gate::{Inactive, authenticate_operator};
 use crate::http::client_address::client_address;
 use crate::http::problem::Problem;
 use crate::http::request_id::RequestId;
-use crate::observations::Place;
+use crate::observations::{Owner, Place};
 use crate::refusal::{Code, Refused};
 use crate::types::caller::Caller;
 use crate::types::credential::Presented;
@@ -103,7 +103,7 @@ fn operator(
     })?;
     match (outcome, presented) {
         (Ok((operator, version)), Some(presented)) => {
-            app.used(&presented, operator.id.as_str(), &version, Place { server: None, address });
+            app.used(&presented, Owner::Operator(operator.id), &version, Place { server: None, address });
             Ok(Caller {
                 actor: operator.id.to_string(),
                 scopes: operator.scopes.clone(),

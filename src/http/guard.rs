@@ -71,8 +71,14 @@ pub(super) async fn tracked(State(app): AppState, request: Request, next: Next) 
     })
 }
 
+/// What a request is answered whose handler panicked.
+pub(super) fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    tracing::error!("a request panicked");
+    internal()
+}
+
 /// A fault of ours, told without its cause.
-pub(super) fn internal() -> Response {
+fn internal() -> Response {
     Problem::from(Refused::new(Code::Internal, "Something went wrong here. It was logged under this request's id."))
         .into_response()
 }

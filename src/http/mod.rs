@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod client_address;
 pub mod docs;
 pub mod extract;
+mod front;
 mod guard;
 pub mod health;
 mod idempotent;
@@ -23,7 +24,6 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, Method, header};
-use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -36,6 +36,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::http::extract::BODY_BYTES_MAX;
+use crate::http::front::Front;
 use crate::http::oauth::OAuthWire;
 use crate::http::problem::Problem;
 use crate::refusal::{Code, FieldError, Refused};
@@ -113,7 +114,12 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 /// The whole service.
-pub fn router(app: &Arc<App>) -> Router {
+#[must_use]
+pub fn service(app: &Arc<App>) -> Front {
+    Front::new(Arc::clone(app), router(app))
+}
+
+fn router(app: &Arc<App>) -> Router {
     let (routes, api) = routes_and_description(app);
     let state = || Arc::clone(app);
     let description: Arc<str> = api.to_json().unwrap_or_default().into();
@@ -127,7 +133,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(state(), guard::tracked))
         .layer(middleware::from_fn(guard::no_secret_in_query))
-        .layer(CatchPanicLayer::custom(panicked))
+        .layer(CatchPanicLayer::custom(guard::panicked))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
@@ -157,9 +163,4 @@ fn cors() -> CorsLayer {
         .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static("mcp-protocol-version")])
         .expose_headers([header::WWW_AUTHENTICATE])
-}
-
-fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
-    tracing::error!("a request panicked");
-    guard::internal().into_response()
 }

@@ -1,4 +1,4 @@
-//! The outermost layer: gives each request an id, counts it, times it, logs it without its query or body.
+//! Around every answer: gives the request an id, counts it, times it, logs it without its query or body.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::HeaderValue;
 use tracing::Instrument;
 
-use crate::app::AppState;
+use crate::app::{App, AppState};
 
 const HEADER: &str = "x-request-id";
 /// Characters of an id that a caller may bring.
@@ -18,23 +18,33 @@ const CALLERS_ID_CHARS_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(pub String);
 
-/// The layer.
-pub(super) async fn layer(State(app): AppState, mut request: Request, next: Next) -> Response {
+/// The layer of the router.
+pub(super) async fn layer(State(app): AppState, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    answered(&app, route.as_deref(), request, |request| next.run(request)).await
+}
+
+/// Answers a request of the route `route`, if there is one.
+pub(super) async fn answered<Answer: Future<Output = Response>>(
+    app: &App,
+    route: Option<&str>,
+    mut request: Request,
+    answer: impl FnOnce(Request) -> Answer,
+) -> Response {
     let began = Instant::now();
     let brought =
         request.headers().get(HEADER).and_then(|id| id.to_str().ok()).filter(|id| plain(id)).map(str::to_owned);
     let id = brought.unwrap_or_else(|| format!("req_{}", uuid::Uuid::now_v7().simple()));
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let span = tracing::info_span!("request", id = %id, %method, route = route.as_deref().unwrap_or("none"));
+    let span = tracing::info_span!("request", id = %id, %method, route = route.unwrap_or("none"));
     request.extensions_mut().insert(RequestId(id.clone()));
-    let mut response = next.run(request).instrument(span.clone()).await;
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    let mut response = answer(request).instrument(span.clone()).await;
+    if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert(HEADER, id);
     }
     let took = began.elapsed();
     let status = response.status().as_u16();
-    app.metrics.http_request(method.as_str(), route.as_deref(), status, took);
+    app.metrics.http_request(method.as_str(), route, status, took);
     span.in_scope(|| tracing::debug!(status, micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX), "answered"));
     response
 }

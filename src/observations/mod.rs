@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use crate::db::{self, Db};
 use crate::secrets::{self, Rehash, Use};
 use crate::types::clock::Timestamp;
+use crate::types::id::{KeyId, OperatorId, ServerId};
 
 pub use store::{Event, events, expire};
 
@@ -25,11 +26,34 @@ const REHASHES_MAX: usize = 10_000;
 const USE_WRITE_MICROS: i64 = 60_000_000;
 const BATCH_MAX: usize = 5_000;
 
+/// Whose secret was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// An agent's key.
+    Key(KeyId),
+    /// An operator.
+    Operator(OperatorId),
+    /// A server.
+    Server(ServerId),
+}
+
+impl Owner {
+    /// The owner's id.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Key(id) => id.as_str(),
+            Self::Operator(id) => id.as_str(),
+            Self::Server(id) => id.as_str(),
+        }
+    }
+}
+
 /// Where a credential was shown.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Place<'a> {
+pub struct Place {
     /// To which server; `None`: to the authority itself.
-    pub server: Option<&'a str>,
+    pub server: Option<ServerId>,
     /// From where.
     pub address: Option<IpAddr>,
 }
@@ -37,32 +61,30 @@ pub struct Place<'a> {
 /// The outcome of a question about a good credential.
 pub const ACTIVE: &str = "active";
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Count {
     minute: i64,
-    credential: String,
-    server: String,
+    credential: Option<KeyId>,
+    server: Option<ServerId>,
     outcome: &'static str,
-    address: String,
+    address: Option<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct LastUse {
     at: Timestamp,
-    address: Option<IpAddr>,
-    server: [u8; 16],
+    place: Place,
     written: Timestamp,
 }
 
 impl LastUse {
-    fn of(&self, owner: &str, version: i32) -> Use {
-        let server = std::str::from_utf8(&self.server).unwrap_or_default().trim_end_matches('\0');
+    fn of(&self, owner: Owner, version: i32) -> Use {
         Use {
-            owner: owner.to_owned(),
+            owner: owner.as_str().to_owned(),
             version,
             at: self.at.to_utc(),
-            client_ip: self.address.map(|address| address.to_string()),
-            server_id: (!server.is_empty()).then(|| server.to_owned()),
+            client_ip: self.place.address.map(|address| address.to_string()),
+            server_id: self.place.server.map(|server| server.to_string()),
         }
     }
 }
@@ -70,7 +92,7 @@ impl LastUse {
 #[derive(Default)]
 struct Memory {
     counts: HashMap<Count, i64>,
-    uses: HashMap<(String, i32), LastUse>,
+    uses: HashMap<(Owner, i32), LastUse>,
     rehashes: HashMap<(String, i32), Rehash>,
     dropped: u64,
 }
@@ -82,20 +104,15 @@ pub struct Observations(Mutex<Memory>);
 impl Observations {
     /// A question about a credential was answered.
     ///
-    /// `credential` is the key's id once its secret or signature proved right, else empty: what does not exist is counted
-    /// for the asking server, so that nobody fills a table with made-up ids.
-    pub fn answered(&self, credential: &str, outcome: &'static str, at: Place<'_>, now: Timestamp) {
+    /// `credential` is the key once its secret or signature proved right, else none: what does not exist is counted for
+    /// the asking server, so that nobody fills a table with made-up ids.
+    pub fn answered(&self, credential: Option<KeyId>, outcome: &'static str, at: Place, now: Timestamp) {
         let address = if outcome == ACTIVE { None } else { at.address };
-        let mut count = Count {
-            minute: now.seconds().div_euclid(60),
-            credential: credential.to_owned(),
-            server: at.server.unwrap_or_default().to_owned(),
-            outcome,
-            address: address.map(|address| address.to_string()).unwrap_or_default(),
-        };
+        let minute = now.seconds().div_euclid(60);
+        let mut count = Count { minute, credential, server: at.server, outcome, address };
         let mut memory = self.lock();
         if memory.counts.len() >= COUNTS_MAX && !memory.counts.contains_key(&count) {
-            count.address = String::new();
+            count.address = None;
             if !memory.counts.contains_key(&count) {
                 memory.dropped += 1;
                 return;
@@ -105,20 +122,15 @@ impl Observations {
     }
 
     /// A version of a secret was used.
-    pub fn used(&self, owner: &str, version: i32, at: Place<'_>, now: Timestamp) {
-        let address = at.address;
-        let mut id = [0; 16];
-        for (to, from) in id.iter_mut().zip(at.server.unwrap_or_default().bytes()) {
-            *to = from;
-        }
+    pub fn used(&self, owner: Owner, version: i32, place: Place, now: Timestamp) {
         let mut memory = self.lock();
         let full = memory.uses.len() >= USES_MAX;
-        match memory.uses.get_mut(&(owner.to_owned(), version)) {
-            Some(last) => (last.at, last.address, last.server) = (last.at.max(now), address, id),
+        match memory.uses.get_mut(&(owner, version)) {
+            Some(last) => (last.at, last.place) = (last.at.max(now), place),
             None if full => {}
             None => {
-                let first = LastUse { at: now, address, server: id, written: Timestamp::from_micros(0) };
-                memory.uses.insert((owner.to_owned(), version), first);
+                let first = LastUse { at: now, place, written: Timestamp::from_micros(0) };
+                memory.uses.insert((owner, version), first);
             }
         }
     }
@@ -154,10 +166,9 @@ impl Observations {
     /// # Errors
     ///
     /// The database refuses; it is written later.
-    pub async fn write_first_use(&self, db: &Db, owner: &str, version: i32) -> db::Result<()> {
+    pub async fn write_first_use(&self, db: &Db, owner: Owner, version: i32) -> db::Result<()> {
         let waits = |last: &&LastUse| last.written == Timestamp::from_micros(0);
-        let first =
-            self.lock().uses.get(&(owner.to_owned(), version)).filter(waits).map(|last| last.of(owner, version));
+        let first = self.lock().uses.get(&(owner, version)).filter(waits).map(|last| last.of(owner, version));
         let Some(first) = first else { return Ok(()) };
         let mut tx = db.begin().await?;
         secrets::record_uses(&mut tx, &[first]).await?;
@@ -174,7 +185,7 @@ impl Observations {
             let waited = now.micros() - last.written.micros() >= USE_WRITE_MICROS;
             if last.at > last.written && (all || waited) && uses.len() < BATCH_MAX {
                 last.written = now.max(last.at);
-                uses.push(last.of(owner, *version));
+                uses.push(((*owner, *version), last.of(*owner, *version)));
             }
         }
         // Forget what has not been used for long: it is in the table.
@@ -188,8 +199,8 @@ impl Observations {
         for (count, number) in due.counts {
             *memory.counts.entry(count).or_insert(0) += number;
         }
-        for used in due.uses {
-            if let Some(last) = memory.uses.get_mut(&(used.owner, used.version)) {
+        for (of, _) in due.uses {
+            if let Some(last) = memory.uses.get_mut(&of) {
                 last.written = Timestamp::from_micros(0);
             }
         }
@@ -203,7 +214,7 @@ impl Observations {
 
 struct Due {
     counts: Vec<(Count, i64)>,
-    uses: Vec<Use>,
+    uses: Vec<((Owner, i32), Use)>,
     rehashes: Vec<Rehash>,
 }
 
@@ -215,7 +226,8 @@ impl Due {
     async fn write(&self, db: &Db) -> db::Result<()> {
         let mut tx = db.begin().await?;
         if !self.uses.is_empty() {
-            secrets::record_uses(&mut tx, &self.uses).await?;
+            let uses: Vec<Use> = self.uses.iter().map(|(_, used)| used.clone()).collect();
+            secrets::record_uses(&mut tx, &uses).await?;
         }
         for rehash in &self.rehashes {
             secrets::rehash(&mut tx, rehash).await?;
@@ -231,10 +243,10 @@ impl Due {
 fn row(count: &Count, number: i64) -> store::Row {
     store::Row {
         minute: OffsetDateTime::from_unix_timestamp(count.minute * 60).unwrap_or(OffsetDateTime::UNIX_EPOCH),
-        credential: count.credential.clone(),
-        server_id: count.server.clone(),
+        credential: count.credential.map(|key| key.to_string()).unwrap_or_default(),
+        server_id: count.server.map(|server| server.to_string()).unwrap_or_default(),
         outcome: count.outcome,
-        client_ip: count.address.clone(),
+        client_ip: count.address.map(|address| address.to_string()).unwrap_or_default(),
         count: number,
     }
 }

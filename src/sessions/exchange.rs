@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::gate::{
-    Actor, Ancestor, Claims, Inactive, KeyCaller, Server, View, authenticate_key, check_session, effective_permissions,
-    verify_session,
+    Actor, Ancestor, Claims, Inactive, KeyCaller, Server, Verified, View, authenticate_key, check_session,
+    effective_permissions, verify_session,
 };
 use crate::sessions::authorise::{Draft, Parts, Refusal, Wish, draft, narrow, target};
 use crate::types::clock::Timestamp;
@@ -106,13 +106,14 @@ impl Subject {
 
     fn session(view: View<'_>, asked: &Exchange<'_>) -> Result<Self, Refusal> {
         let good = good_session(view, asked.subject_token, asked.wish.address, "subject_token")?;
-        let Good { claims, server, held, ancestors } = good;
-        let caller = holder(view, &claims).ok_or_else(|| not_good("subject_token"))?;
+        let Good { token, server, held, ancestors } = good;
+        let claims = &token.claims;
+        let caller = holder(view, claims).ok_or_else(|| not_good("subject_token"))?;
         // The audience stays: the resource may only repeat it.
         if !asked.wish.resources.is_empty() && target(view, &caller.key, &asked.wish.resources)?.id != server.id {
             return Err(Refusal::InvalidTarget);
         }
-        Ok(Self { caller, server, held, ends: Timestamp::from_seconds(claims.exp), act: claims.act, ancestors })
+        Ok(Self { caller, server, held, ends: Timestamp::from_seconds(claims.exp), act: claims.act.clone(), ancestors })
     }
 }
 
@@ -159,18 +160,19 @@ impl Acting {
     }
 
     fn by_session(view: View<'_>, token: &str, address: Option<IpAddr>, subject: &Subject) -> Result<Self, Refusal> {
-        let Good { claims, server, held, mut ancestors } = good_session(view, token, address, "actor_token")?;
+        let Good { token, server, held, mut ancestors } = good_session(view, token, address, "actor_token")?;
+        let claims = &token.claims;
         if server.id != subject.server.id {
             return Err(Refusal::InvalidTarget);
         }
         ancestors.push(Ancestor::Key(claims.key_id, claims.kv).to_claim());
-        Ok(Self { agent: claims.sub, held, ends: Timestamp::from_seconds(claims.exp), ancestors })
+        Ok(Self { agent: claims.sub.clone(), held, ends: Timestamp::from_seconds(claims.exp), ancestors })
     }
 }
 
 /// A session token that is good now at the server it names.
 struct Good {
-    claims: Claims,
+    token: Arc<Verified>,
     server: Arc<Server>,
     held: Permissions,
     /// What hangs on it hangs on these: the token, what signed it, and its own ancestors.
@@ -178,16 +180,17 @@ struct Good {
 }
 
 fn good_session(view: View<'_>, token: &str, address: Option<IpAddr>, which: &str) -> Result<Good, Refusal> {
-    let (claims, kid) = verify_session(view, token).map_err(|_| not_good(which))?;
+    let token = verify_session(view, token).map_err(|_| not_good(which))?;
+    let claims = &token.claims;
     let server = view.live.servers.get(&claims.srv).ok_or_else(|| not_good(which))?;
-    match check_session(view, (&claims, &kid), &server, address) {
+    match check_session(view, &token, &server, address) {
         Ok(held) => {
             let mut ancestors = claims.anc.clone();
             ancestors.push(Ancestor::Token(claims.jti, claims.iat).to_claim());
-            ancestors.push(Ancestor::SigningKey(kid).to_claim());
-            Ok(Good { claims, server, held, ancestors })
+            ancestors.push(Ancestor::SigningKey(Arc::clone(&token.kid)).to_claim());
+            Ok(Good { token, server, held, ancestors })
         }
-        Err(Inactive::NotYet) => Err(Refusal::Ahead(claims.pos.parse().unwrap_or_default())),
+        Err(Inactive::NotYet) => Err(Refusal::Ahead(token.position)),
         Err(_) => Err(not_good(which)),
     }
 }

@@ -53,17 +53,38 @@ impl New {
     }
 }
 
-/// One statement for a whole batch: the rows travel as one JSON document, because arrays of arrays must be rectangular.
+/// One statement for a whole batch, a column at a time. Arrays of arrays must be rectangular, so lists travel as texts with
+/// spaces between: neither permissions nor ids have any.
 pub(super) async fn insert(tx: &mut PgConnection, rows: &[New]) -> db::Result<()> {
-    let rows = serde_json::to_value(rows).unwrap_or_default();
+    let column = |of: fn(&New) -> &str| rows.iter().map(of).collect::<Vec<&str>>();
+    let list = |of: fn(&New) -> &[String]| rows.iter().map(|row| of(row).join(" ")).collect::<Vec<String>>();
+    let number = |of: fn(&New) -> i64| rows.iter().map(of).collect::<Vec<i64>>();
+    let key_versions: Vec<i32> = rows.iter().map(|row| row.key_version).collect();
+    let acts: Vec<Option<Value>> = rows.iter().map(|row| row.act.clone()).collect();
+    let addresses: Vec<Option<&str>> = rows.iter().map(|row| row.client_ip.as_deref()).collect();
     sqlx::query!(
         "insert into sessions (id, key_id, key_version, agent_id, server_id, permissions, act, ancestors, client_ip,
                                history, number, kid, issued_at, expires_at)
-         select id, key_id, key_version, agent_id, server_id, permissions, act, ancestors, client_ip::inet,
-                history, number, kid, to_timestamp(issued_at), to_timestamp(expires_at)
-         from jsonb_to_recordset($1) as r (id text, key_id text, key_version integer, agent_id text, server_id text, permissions text[],
-              act jsonb, ancestors text[], client_ip text, history bigint, number bigint, kid text, issued_at bigint, expires_at bigint)",
-        rows,
+         select id, key_id, key_version, agent_id, server_id, string_to_array(permissions, ' '), act,
+                string_to_array(ancestors, ' '), client_ip::inet, history, number, kid, to_timestamp(issued_at), to_timestamp(expires_at)
+         from unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[],
+                     $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::bigint[])
+              as r (id, key_id, key_version, agent_id, server_id, permissions, act, ancestors, client_ip, history, number, kid,
+                    issued_at, expires_at)",
+        &column(|row| &row.id) as &[&str],
+        &column(|row| &row.key_id) as &[&str],
+        &key_versions,
+        &column(|row| &row.agent_id) as &[&str],
+        &column(|row| &row.server_id) as &[&str],
+        &list(|row| &row.permissions),
+        &acts as &[Option<Value>],
+        &list(|row| &row.ancestors),
+        &addresses as &[Option<&str>],
+        &number(|row| row.history),
+        &number(|row| row.number),
+        &column(|row| &row.kid) as &[&str],
+        &number(|row| row.issued_at),
+        &number(|row| row.expires_at),
     )
     .execute(tx)
     .await?;

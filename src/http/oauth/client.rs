@@ -1,5 +1,6 @@
 //! Who calls an OAuth endpoint: a server with its client secret, or the holder of an API key. Before anything else.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header;
 use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
 
 use crate::app::App;
 use crate::audit::Entry;
@@ -15,9 +17,10 @@ use crate::http::caller::{address, bearer};
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
 use crate::http::request_id::RequestId;
-use crate::observations::Place;
+use crate::observations::{Owner, Place};
 use crate::types::caller::Caller;
 use crate::types::credential::{Kind, Presented};
+use crate::types::id::{KeyId, ServerId};
 
 /// An authenticated caller.
 pub(super) enum Client {
@@ -28,9 +31,9 @@ pub(super) enum Client {
 }
 
 /// What was presented, wherever it stood.
-struct Claimed {
-    id: Option<String>,
-    secret: String,
+struct Claimed<'a> {
+    id: Option<Cow<'a, str>>,
+    secret: Cow<'a, str>,
 }
 
 /// Who asks, and from where, for what is recorded of the request.
@@ -42,9 +45,9 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn of(app: &App, form: &Form) -> Self {
+    pub(super) fn of(app: &App, form: &Form<'_>) -> Self {
         Self {
-            address: address(app, &form.extensions, &form.headers),
+            address: address(app, form.extensions, form.headers),
             request_id: form.extensions.get::<RequestId>().map(|id| id.0.clone()),
         }
     }
@@ -59,13 +62,13 @@ impl Asking {
 /// # Errors
 ///
 /// `invalid_client`, always the same words; `invalid_request` when two ways were used at once (RFC 6749 §2.3).
-pub(super) fn authenticate(app: &App, form: &Form, asking: &Asking) -> Result<Option<Client>, OAuthError> {
-    let claimed = claimed(form)?;
-    let Some((first, rest)) = claimed.split_first() else { return Ok(None) };
-    let mut outcome = one(app, first, asking.address)?;
+pub(super) fn authenticate(app: &App, form: &Form<'_>, asking: &Asking) -> Result<Option<Client>, OAuthError> {
+    let basic = form.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(basic);
+    let Some(claimed) = claimed(form, basic.as_ref().map(|basic| basic.as_str()))? else { return Ok(None) };
+    let mut outcome = one(app, &claimed, asking.address)?;
     // Basic credentials arrive raw or form-encoded (RFC 6749 §2.3.1); SDKs differ, so the second reading is tried too.
-    if let (Err(_), Some(second)) = (&outcome, rest.first()) {
-        outcome = one(app, second, asking.address)?;
+    if let (Err(_), Some(decoded)) = (&outcome, claimed.decoded().filter(|_| basic.is_some())) {
+        outcome = one(app, &decoded, asking.address)?;
     }
     match outcome {
         Ok(client) => Ok(Some(client)),
@@ -93,69 +96,72 @@ pub(super) fn failed(app: &App, asking: &Asking, cause: Inactive, client: Option
 
 type Outcome = Result<Client, (Inactive, Option<String>)>;
 
-fn one(app: &App, claimed: &Claimed, address: Option<IpAddr>) -> Result<Outcome, OAuthError> {
+fn one(app: &App, claimed: &Claimed<'_>, address: Option<IpAddr>) -> Result<Outcome, OAuthError> {
     let Some(presented) = Presented::parse(&claimed.secret) else { return Ok(Err((Inactive::Malformed, None))) };
     let prefix = match presented.kind() {
-        Kind::Key(_) => "key_",
-        Kind::Server => "srv_",
+        Kind::Key(_) => KeyId::PREFIX,
+        Kind::Server => ServerId::PREFIX,
         Kind::Admin => return Ok(Err((Inactive::WrongType, None))),
     };
-    let id = format!("{prefix}{}", String::from_utf8_lossy(presented.id()));
-    let named = claimed.id.as_ref().is_none_or(|named| *named == id);
+    let is_own = |named: &str| named.strip_prefix(prefix).is_some_and(|rest| rest.as_bytes() == presented.id());
+    let named = claimed.id.as_deref().is_none_or(is_own);
+    let place = Place { server: None, address };
     let outcome = app.live.answer(|view| match presented.kind() {
-        Kind::Server => {
-            authenticate_server(view, &presented).map(|(server, version)| (Client::Server(server), version))
-        }
+        Kind::Server => authenticate_server(view, &presented)
+            .map(|(server, version)| (Owner::Server(server.id), version, Client::Server(server))),
         _ => match authenticate_key(view, &presented, address) {
-            Ok(caller) => Ok((Client::Key(caller.clone()), caller.version)),
+            Ok(caller) => Ok((Owner::Key(caller.key.id), caller.version.clone(), Client::Key(caller))),
             Err((cause, known)) => {
-                let credential = known.map(|id| id.to_string()).unwrap_or_default();
-                app.observations.answered(&credential, cause.as_str(), Place { server: None, address }, view.now);
+                app.observations.answered(known, cause.as_str(), place, view.now);
                 Err(cause)
             }
         },
     })?;
+    let id = || format!("{prefix}{}", String::from_utf8_lossy(presented.id()));
     Ok(match outcome {
-        Ok((client, version)) if named => {
-            app.used(&presented, &id, &version, Place { server: None, address });
+        Ok((owner, version, client)) if named => {
+            app.used(&presented, owner, &version, place);
             Ok(client)
         }
-        Ok(_) => Err((Inactive::WrongSecret, Some(id))),
-        Err(cause) => Err((cause, Some(id))),
+        Ok(_) => Err((Inactive::WrongSecret, Some(id()))),
+        Err(cause) => Err((cause, Some(id()))),
     })
 }
 
-/// The one credential of a request, in each way it may be read.
-fn claimed(form: &Form) -> Result<Vec<Claimed>, OAuthError> {
-    let basic = form.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(basic);
-    let bearer = bearer(&form.headers);
+/// The one credential of a request.
+fn claimed<'a>(form: &'a Form<'_>, basic: Option<&'a str>) -> Result<Option<Claimed<'a>>, OAuthError> {
+    let bearer = bearer(form.headers);
     let body = form.get("client_secret");
     let ways = usize::from(basic.is_some()) + usize::from(bearer.is_some()) + usize::from(body.is_some());
     if ways > 1 || form.headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
         return Err(OAuthError::invalid_request("authenticate in one way only"));
     }
-    if let Some((id, secret)) = basic {
-        let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-        let raw = Claimed { id: Some(id.clone()), secret: secret.clone() };
-        let encoded = Claimed { id: Some(decoded(&id)), secret: decoded(&secret) };
-        return Ok(if encoded.id == raw.id && encoded.secret == raw.secret { vec![raw] } else { vec![raw, encoded] });
+    if let Some(basic) = basic {
+        let (id, secret) = basic.split_once(':').unwrap_or((basic, ""));
+        return Ok(Some(Claimed { id: Some(id.into()), secret: secret.into() }));
     }
-    if let Some(token) = bearer {
-        return Ok(vec![Claimed { id: form.get("client_id").map(str::to_owned), secret: token.to_owned() }]);
-    }
-    Ok(body
-        .map(|secret| Claimed { id: form.get("client_id").map(str::to_owned), secret: secret.to_owned() })
-        .into_iter()
-        .collect())
+    let id = form.get("client_id").map(Cow::Borrowed);
+    Ok(bearer.or(body).map(|secret| Claimed { id, secret: secret.into() }))
 }
 
-fn basic(header: &str) -> Option<(String, String)> {
+impl Claimed<'_> {
+    /// The same, form-decoded; `None` when nothing in it could be.
+    fn decoded(&self) -> Option<Claimed<'static>> {
+        let encoded = |text: &str| text.contains(['%', '+']);
+        if !encoded(&self.secret) && !self.id.as_deref().is_some_and(encoded) {
+            return None;
+        }
+        let decoded = |text: &str| Cow::Owned(percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned());
+        Some(Claimed { id: self.id.as_deref().map(decoded), secret: decoded(&self.secret) })
+    }
+}
+
+/// What `Basic` says; nothing that can be read is a wrong credential, not none.
+fn basic(header: &str) -> Option<Zeroizing<String>> {
     let (scheme, encoded) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
     let bytes = STANDARD.decode(encoded.trim()).ok().unwrap_or_default();
-    let text = String::from_utf8(bytes).unwrap_or_default();
-    let (id, secret) = text.split_once(':').unwrap_or((&text, ""));
-    Some((id.to_owned(), secret.to_owned()))
+    Some(Zeroizing::new(String::from_utf8(bytes).unwrap_or_default()))
 }

@@ -1,5 +1,6 @@
 //! A form body (RFC 6749 §3.2): unknown parameters are ignored, doubled ones refused, empty ones count as left out.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -7,58 +8,79 @@ use axum::extract::{FromRequest, Request};
 use http::{HeaderMap, StatusCode, header};
 
 use crate::app::App;
+use crate::http::extract::BODY_BYTES_MAX;
 use crate::http::oauth::error::{OAuthError, unreadable};
 
 /// Parameters of a form at most.
 const PARAMETERS_MAX: usize = 64;
 /// The one parameter that may stand more than once (RFC 8707 §2).
 const REPEATED: &str = "resource";
+const MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
 
-/// The parameters, with the headers of the request they came in.
-pub struct Form {
-    parameters: Vec<(String, String)>,
-    doubled: bool,
-    /// The request's headers.
+/// A request whose body was read whole.
+pub struct Received {
+    /// Its headers.
     pub(super) headers: HeaderMap,
-    /// The request's extensions.
+    /// Its extensions.
     pub(super) extensions: http::Extensions,
+    body: Bytes,
 }
 
-impl FromRequest<Arc<App>> for Form {
+impl FromRequest<Arc<App>> for Received {
     type Rejection = OAuthError;
 
-    async fn from_request(request: Request, state: &Arc<App>) -> Result<Self, OAuthError> {
-        let (headers, extensions) = (request.headers().clone(), request.extensions().clone());
-        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let form = kind == "application/x-www-form-urlencoded";
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|rejection| unreadable(rejection.status(), "the body is too large, or did not arrive whole"))?;
-        if !form && !bytes.is_empty() {
-            return Err(unreadable(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "the body must be application/x-www-form-urlencoded",
-            ));
+    async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, OAuthError> {
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
+            let cause = std::error::Error::source(&error);
+            let too_large = cause.is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
+            let status = if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+            unreadable(status, "the body is too large, or did not arrive whole")
+        })?;
+        let received = Self { headers: parts.headers, extensions: parts.extensions, body };
+        if received.body.is_empty() || received.is_form() {
+            return Ok(received);
         }
-        let parameters: Vec<(String, String)> = url::form_urlencoded::parse(&bytes)
-            .take(PARAMETERS_MAX + 1)
-            .map(|(name, value)| (name.into_owned(), value.into_owned()))
-            .collect();
-        if parameters.len() > PARAMETERS_MAX {
-            return Err(OAuthError::invalid_request("too many parameters"));
-        }
-        let mut names: Vec<&str> =
-            parameters.iter().map(|(name, _)| name.as_str()).filter(|name| *name != REPEATED).collect();
-        names.sort_unstable();
-        let count = names.len();
-        names.dedup();
-        let doubled = names.len() < count;
-        Ok(Self { parameters, doubled, headers, extensions })
+        Err(unreadable(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/x-www-form-urlencoded"))
     }
 }
 
-impl Form {
+impl Received {
+    fn is_form(&self) -> bool {
+        let kind = self.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(MEDIA_TYPE)
+    }
+
+    /// Its parameters. They borrow the body: most have nothing in them that would have to be decoded.
+    ///
+    /// # Errors
+    ///
+    /// There are more than 64.
+    pub(super) fn form(&self) -> Result<Form<'_>, OAuthError> {
+        let mut parameters: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(8);
+        let mut doubled = false;
+        for (name, value) in url::form_urlencoded::parse(&self.body) {
+            if parameters.len() == PARAMETERS_MAX {
+                return Err(OAuthError::invalid_request("too many parameters"));
+            }
+            doubled |= name != REPEATED && parameters.iter().any(|(known, _)| *known == name);
+            parameters.push((name, value));
+        }
+        Ok(Form { parameters, doubled, headers: &self.headers, extensions: &self.extensions })
+    }
+}
+
+/// The parameters, with the headers of the request they came in.
+pub(super) struct Form<'a> {
+    parameters: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    doubled: bool,
+    /// The request's headers.
+    pub(super) headers: &'a HeaderMap,
+    /// The request's extensions.
+    pub(super) extensions: &'a http::Extensions,
+}
+
+impl Form<'_> {
     /// The parameters, once the caller is known: only then is it told what is wrong with them.
     ///
     /// # Errors
@@ -73,7 +95,7 @@ impl Form {
         self.parameters
             .iter()
             .find(|(known, value)| known == name && !value.is_empty())
-            .map(|(_, value)| value.as_str())
+            .map(|(_, value)| value.as_ref())
     }
 
     /// A parameter that must be there.
@@ -86,7 +108,7 @@ impl Form {
         self.parameters
             .iter()
             .filter(|(known, value)| known == name && !value.is_empty())
-            .map(|(_, value)| value.clone())
+            .map(|(_, value)| value.clone().into_owned())
             .collect()
     }
 }

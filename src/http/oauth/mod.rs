@@ -4,7 +4,7 @@
 pub mod authorize;
 mod client;
 mod error;
-mod form;
+pub(super) mod form;
 pub mod introspect;
 pub mod jwks;
 pub mod metadata;

@@ -10,7 +10,7 @@ use crate::gate::{Claims, Inactive, verify_session};
 use crate::http::oauth::OAuthRefusals;
 use crate::http::oauth::client::{Asking, Client, authenticate, failed};
 use crate::http::oauth::error::OAuthError;
-use crate::http::oauth::form::Form;
+use crate::http::oauth::form::Received;
 use crate::http::v1::revocations::enforce;
 use crate::revocations::{Kind, New};
 use crate::types::credential::Presented;
@@ -38,8 +38,9 @@ pub struct RevocationRequest {
     responses((status = 200, description = "It is dead everywhere."), OAuthRefusals))]
 pub async fn post(
     State(app): AppState,
-    form: Form,
+    received: Received,
 ) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1]), OAuthError> {
+    let form = received.form()?;
     let asking = Asking::of(&app, &form);
     let client = authenticate(&app, &form, &asking)?.ok_or_else(|| failed(&app, &asking, Inactive::Malformed, None))?;
     form.checked()?;
@@ -70,7 +71,8 @@ fn key(app: &App, client: &Client, presented: &Presented<'_>) -> Result<New, OAu
 }
 
 fn session(app: &App, client: &Client, token: &str) -> Result<Option<New>, OAuthError> {
-    let Ok((claims, _)) = app.live.answer(|view| verify_session(view, token))? else { return Ok(None) };
+    let Ok(token) = app.live.answer(|view| verify_session(view, token))? else { return Ok(None) };
+    let claims = &token.claims;
     let own = match client {
         Client::Server(server) => claims.srv == server.id,
         Client::Key(caller) => claims.key_id == caller.key.id,
@@ -79,7 +81,7 @@ fn session(app: &App, client: &Client, token: &str) -> Result<Option<New>, OAuth
         // A silent 200 would let the caller believe that it had ended something.
         return Err(OAuthError::invalid_request("the token was not issued for this client"));
     }
-    Ok(Some(of(app, &claims)))
+    Ok(Some(of(app, claims)))
 }
 
 fn of(app: &App, claims: &Claims) -> New {

@@ -13,10 +13,12 @@ use crate::gate::{Inactive, KeyCaller};
 use crate::http::oauth::OAuthRefusals;
 use crate::http::oauth::client::{Asking, Client, authenticate, failed};
 use crate::http::oauth::error::OAuthError;
-use crate::http::oauth::form::Form;
+use crate::http::oauth::form::{Form, Received};
 use crate::sessions::{Draft, Exchange, Refusal, Wish, authorise, exchange};
 use crate::signing::Purpose;
 
+/// Where it is.
+pub(in crate::http) const PATH: &str = "/oauth/token";
 const CLIENT_CREDENTIALS: &str = "client_credentials";
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -65,11 +67,12 @@ pub struct TokenResponse {
 }
 
 /// Issues a session token. It is handed out only after its row is durable.
-#[utoipa::path(post, path = "/oauth/token", operation_id = "token", tag = "oauth",
+#[utoipa::path(post, path = PATH, operation_id = "token", tag = "oauth",
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     security(("client" = []), ()),
     responses((status = 200, description = "The token.", body = TokenResponse), OAuthRefusals))]
-pub async fn post(State(app): AppState, form: Form) -> Result<Response, OAuthError> {
+pub async fn post(State(app): AppState, received: Received) -> Result<Response, OAuthError> {
+    let form = received.form()?;
     let asking = Asking::of(&app, &form);
     let client = match authenticate(&app, &form, &asking)? {
         Some(Client::Key(caller)) => Some(caller),
@@ -120,7 +123,7 @@ impl Grant {
 
 struct Request<'a> {
     app: &'a App,
-    form: &'a Form,
+    form: &'a Form<'a>,
     asking: &'a Asking,
     client: Option<&'a KeyCaller>,
 }

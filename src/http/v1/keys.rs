@@ -14,7 +14,7 @@ use crate::http::page::{Listing, Wanted};
 use crate::http::problem::{Problem, Refusals};
 use crate::http::reply::{Created, Receipted, Tagged};
 use crate::keys::{self, Change, Filter, Key, NewKey};
-use crate::observations::{self, Event};
+use crate::observations::{self, Event, Owner};
 use crate::refusal::{Code, Refused};
 use crate::revocations::{Kind, New};
 use crate::types::environment::Environment;
@@ -287,7 +287,7 @@ pub async fn rotate(
     Body(body): Body<Rotate>,
 ) -> Result<Receipted<RotatedSecret>, Problem> {
     let newest = app.live.keys.get(&id).and_then(|key| key.secrets.newest().map(|newest| newest.number));
-    app.settle_use(id.as_str(), newest).await?;
+    app.settle_use(Owner::Key(id), newest).await?;
     let secret_key = app.feed.secret_key();
     let (key, issued, done) =
         keys::rotate(&app.db, app.sealing(&secret_key), &by.caller, id.as_str(), body.grace_seconds).await?;

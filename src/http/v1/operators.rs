@@ -14,6 +14,7 @@ use crate::http::page::{Listing, Wanted};
 use crate::http::problem::{Problem, Refusals};
 use crate::http::reply::{Created, Receipted, Tagged};
 use crate::http::v1::keys::{Revoke, Rotate, RotatedSecret};
+use crate::observations::Owner;
 use crate::operators::{self, Change, NewOperator, Operator};
 use crate::revocations::Kind;
 use crate::types::id::OperatorId;
@@ -165,7 +166,7 @@ pub async fn rotate(
     Body(body): Body<Rotate>,
 ) -> Result<Receipted<RotatedSecret>, Problem> {
     let newest = app.live.operators.get(&id).and_then(|operator| operator.secrets.newest().map(|newest| newest.number));
-    app.settle_use(id.as_str(), newest).await?;
+    app.settle_use(Owner::Operator(id), newest).await?;
     let secret_key = app.feed.secret_key();
     let (issued, done) =
         operators::rotate(&app.db, app.sealing(&secret_key), &by.caller, id.as_str(), body.grace_seconds).await?;

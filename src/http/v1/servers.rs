@@ -16,6 +16,7 @@ use crate::http::problem::{Problem, Refusals};
 use crate::http::reply::{Created, Nothing, Receipted, Tagged};
 use crate::http::v1::agents::Switch;
 use crate::http::v1::keys::{Rotate, immutable};
+use crate::observations::Owner;
 use crate::servers::{self, Change, Filter, NewServer, ScopeSchema, Server};
 use crate::types::alg::Alg;
 use crate::types::environment::Environment;
@@ -211,7 +212,7 @@ pub async fn rotate(
     Body(body): Body<Rotate>,
 ) -> Result<Receipted<RotatedServer>, Problem> {
     let newest = app.live.servers.get(&id).and_then(|server| server.secrets.newest().map(|newest| newest.number));
-    app.settle_use(id.as_str(), newest).await?;
+    app.settle_use(Owner::Server(id), newest).await?;
     let secret_key = app.feed.secret_key();
     let (server, issued, done) =
         servers::rotate(&app.db, app.sealing(&secret_key), &by.caller, id.as_str(), body.grace_seconds).await?;

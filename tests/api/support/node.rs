@@ -84,7 +84,7 @@ impl Node {
         let served = serve(
             listener,
             None,
-            authority_http::router(&app),
+            authority_http::service(&app),
             stop.clone(),
             Limits::with_grace(Duration::from_secs(5)),
         );
