@@ -19,7 +19,6 @@ use crate::revocations::Revoker;
 use crate::secrets::{Rehash, Sealing};
 use crate::sessions::Writer;
 use crate::telemetry::Metrics;
-use crate::types::credential::Presented;
 use crate::types::keyring::Keyring;
 
 /// Version of this release.
@@ -149,11 +148,11 @@ impl App {
     }
 
     /// A secret was presented and right: its use is noted, and its digest moves to the newest secret key.
-    pub fn used(&self, presented: &Presented<'_>, owner: Owner, version: &crate::gate::Version, at: Place) {
-        self.observations.used(owner, version.number, at, self.live.now());
+    pub fn used(&self, secret: &str, owner: Owner, version: &crate::gate::Version, at: Place) {
+        self.observations.used(owner, version.number, at);
         let newest = self.feed.secret_key();
         if *version.secret_key != **newest {
-            let digest = self.live.keyring.digest(&newest, presented.reveal());
+            let digest = self.live.keyring.digest(&newest, secret);
             if let Some(digest) = digest {
                 self.observations.rehash(Rehash {
                     owner: owner.as_str().to_owned(),

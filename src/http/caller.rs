@@ -97,13 +97,13 @@ fn operator(
 ) -> Result<Caller, Problem> {
     let token = bearer(headers).unwrap_or_default();
     let presented = Presented::parse(token);
-    let outcome = app.live.answer(|view| match &presented {
-        Some(presented) => authenticate_operator(view, presented, address),
-        None => Err(Inactive::Malformed),
+    let (outcome, at) = app.live.answer(|view| {
+        let operator = presented.as_ref().ok_or(Inactive::Malformed);
+        (operator.and_then(|presented| authenticate_operator(view, presented, address)), view.now)
     })?;
     match (outcome, presented) {
         (Ok((operator, version)), Some(presented)) => {
-            app.used(&presented, Owner::Operator(operator.id), &version, Place { server: None, address });
+            app.used(presented.reveal(), Owner::Operator(operator.id), &version, Place { at, server: None, address });
             Ok(Caller {
                 actor: operator.id.to_string(),
                 scopes: operator.scopes.clone(),

@@ -49,9 +49,11 @@ impl Owner {
     }
 }
 
-/// Where a credential was shown.
-#[derive(Clone, Copy, Debug, Default)]
+/// Where and when a credential was shown.
+#[derive(Clone, Copy, Debug)]
 pub struct Place {
+    /// By the clock that the answer went by.
+    pub at: Timestamp,
     /// To which server; `None`: to the authority itself.
     pub server: Option<ServerId>,
     /// From where.
@@ -72,7 +74,6 @@ struct Count {
 
 #[derive(Clone, Copy, Debug)]
 struct LastUse {
-    at: Timestamp,
     place: Place,
     written: Timestamp,
 }
@@ -82,7 +83,7 @@ impl LastUse {
         Use {
             owner: owner.as_str().to_owned(),
             version,
-            at: self.at.to_utc(),
+            at: self.place.at.to_utc(),
             client_ip: self.place.address.map(|address| address.to_string()),
             server_id: self.place.server.map(|server| server.to_string()),
         }
@@ -106,10 +107,10 @@ impl Observations {
     ///
     /// `credential` is the key once its secret or signature proved right, else none: what does not exist is counted for
     /// the asking server, so that nobody fills a table with made-up ids.
-    pub fn answered(&self, credential: Option<KeyId>, outcome: &'static str, at: Place, now: Timestamp) {
-        let address = if outcome == ACTIVE { None } else { at.address };
-        let minute = now.seconds().div_euclid(60);
-        let mut count = Count { minute, credential, server: at.server, outcome, address };
+    pub fn answered(&self, credential: Option<KeyId>, outcome: &'static str, place: Place) {
+        let address = if outcome == ACTIVE { None } else { place.address };
+        let minute = place.at.seconds().div_euclid(60);
+        let mut count = Count { minute, credential, server: place.server, outcome, address };
         let mut memory = self.lock();
         if memory.counts.len() >= COUNTS_MAX && !memory.counts.contains_key(&count) {
             count.address = None;
@@ -122,14 +123,14 @@ impl Observations {
     }
 
     /// A version of a secret was used.
-    pub fn used(&self, owner: Owner, version: i32, place: Place, now: Timestamp) {
+    pub fn used(&self, owner: Owner, version: i32, place: Place) {
         let mut memory = self.lock();
         let full = memory.uses.len() >= USES_MAX;
         match memory.uses.get_mut(&(owner, version)) {
-            Some(last) => (last.at, last.place) = (last.at.max(now), place),
+            Some(last) => last.place = Place { at: last.place.at.max(place.at), ..place },
             None if full => {}
             None => {
-                let first = LastUse { at: now, place, written: Timestamp::from_micros(0) };
+                let first = LastUse { place, written: Timestamp::from_micros(0) };
                 memory.uses.insert((owner, version), first);
             }
         }
@@ -183,13 +184,13 @@ impl Observations {
         let mut uses = Vec::new();
         for ((owner, version), last) in &mut memory.uses {
             let waited = now.micros() - last.written.micros() >= USE_WRITE_MICROS;
-            if last.at > last.written && (all || waited) && uses.len() < BATCH_MAX {
-                last.written = now.max(last.at);
+            if last.place.at > last.written && (all || waited) && uses.len() < BATCH_MAX {
+                last.written = now.max(last.place.at);
                 uses.push(((*owner, *version), last.of(*owner, *version)));
             }
         }
         // Forget what has not been used for long: it is in the table.
-        memory.uses.retain(|_, last| last.at > last.written || now.micros() - last.at.micros() < 10 * USE_WRITE_MICROS);
+        memory.uses.retain(|_, last| last.place.at > last.written || now.micros() - last.place.at.micros() < 10 * USE_WRITE_MICROS);
         let rehashes = memory.rehashes.drain().map(|(_, rehash)| rehash).collect();
         Due { counts, uses, rehashes }
     }

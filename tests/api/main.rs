@@ -26,6 +26,7 @@ mod nodes;
 mod oauth_revoke;
 mod operators;
 mod problems;
+mod remembered;
 mod revocation;
 mod roles;
 mod rotation;

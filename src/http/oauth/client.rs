@@ -105,22 +105,25 @@ fn one(app: &App, claimed: &Claimed<'_>, address: Option<IpAddr>) -> Result<Outc
     };
     let is_own = |named: &str| named.strip_prefix(prefix).is_some_and(|rest| rest.as_bytes() == presented.id());
     let named = claimed.id.as_deref().is_none_or(is_own);
-    let place = Place { server: None, address };
-    let outcome = app.live.answer(|view| match presented.kind() {
-        Kind::Server => authenticate_server(view, &presented)
-            .map(|(server, version)| (Owner::Server(server.id), version, Client::Server(server))),
-        _ => match authenticate_key(view, &presented, address) {
-            Ok(caller) => Ok((Owner::Key(caller.key.id), caller.version.clone(), Client::Key(caller))),
-            Err((cause, known)) => {
-                app.observations.answered(known, cause.as_str(), place, view.now);
-                Err(cause)
-            }
-        },
+    let (outcome, place) = app.live.answer(|view| {
+        let place = Place { at: view.now, server: None, address };
+        let outcome = match presented.kind() {
+            Kind::Server => authenticate_server(view, &presented)
+                .map(|(server, version)| (Owner::Server(server.id), version, Client::Server(server))),
+            _ => match authenticate_key(view, &presented, address) {
+                Ok(caller) => Ok((Owner::Key(caller.key.id), caller.version.clone(), Client::Key(caller))),
+                Err((cause, known)) => {
+                    app.observations.answered(known, cause.as_str(), place);
+                    Err(cause)
+                }
+            },
+        };
+        (outcome, place)
     })?;
     let id = || format!("{prefix}{}", String::from_utf8_lossy(presented.id()));
     Ok(match outcome {
         Ok((owner, version, client)) if named => {
-            app.used(&presented, owner, &version, place);
+            app.used(presented.reveal(), owner, &version, place);
             Ok(client)
         }
         Ok(_) => Err((Inactive::WrongSecret, Some(id()))),

@@ -14,7 +14,6 @@ use crate::http::oauth::client::{Asking, Client, authenticate, failed};
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Received;
 use crate::observations::{ACTIVE, Owner, Place};
-use crate::types::credential::Presented;
 use crate::types::permission::{Permissions, scope_string};
 
 /// Where it is.
@@ -139,25 +138,23 @@ enum Answer {
 
 /// One answer from memory: nothing here waits or touches the database.
 fn ask(app: &App, question: Question<'_>) -> Result<Answer, OAuthError> {
-    let verdict = app.live.answer(|view| introspect(view, question))?;
+    let (verdict, at) = app.live.answer(|view| (introspect(view, question), view.now))?;
     let server = match question.asker {
         Asker::Server(server) => Some(server.id),
         Asker::Holder(_) => None,
     };
-    let place = Place { server, address: question.address };
+    let place = Place { at, server, address: question.address };
     let (credential, outcome) = match &verdict {
         Verdict::Ahead(position) => return Ok(Answer::Ahead(*position)),
         Verdict::Inactive(cause, key) => (*key, cause.as_str()),
         Verdict::Active(Active::Key { key, version, .. }) => {
-            if let Some(presented) = Presented::parse(question.token) {
-                app.used(&presented, Owner::Key(key.id), version, place);
-            }
+            app.used(question.token, Owner::Key(key.id), version, place);
             (Some(key.id), ACTIVE)
         }
         Verdict::Active(Active::Session { token, .. }) => (Some(token.claims.key_id), ACTIVE),
     };
     app.metrics.introspection(outcome);
-    app.observations.answered(credential, outcome, place, app.live.now());
+    app.observations.answered(credential, outcome, place);
     Ok(Answer::Is(match verdict {
         Verdict::Active(active) => reply(app, question.asker, &active)?,
         Verdict::Inactive(..) | Verdict::Ahead(_) => Bytes::from_static(INACTIVE),
