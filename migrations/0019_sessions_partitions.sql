@@ -61,7 +61,8 @@ declare
 begin
     while from_at < authority_now() + interval '12 hours' loop
         -- Nothing of this time is held by another one.
-        if not exists (select from partitions where parent = 'sessions' and high > id_at('ses', from_at)) then
+        if not exists (select from partitions where parent = 'sessions' and high > id_at('ses', from_at)
+                          and (low is null or low < id_at('ses', from_at + width))) then
             made := made + partition_make('sessions', 'sessions_' || to_char(from_at at time zone 'UTC', 'YYYYMMDD_HH24'),
                 id_at('ses', from_at), id_at('ses', from_at + width))::integer;
         end if;

@@ -1,6 +1,6 @@
 //! Verifies the end of the audit only: quick, for `doctor`. `audit verify` reads all of it.
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 use crate::audit::checkpoint::{fingerprint, signed};
 use crate::audit::removal::Gone;
@@ -19,6 +19,9 @@ const RECENT_CHECKPOINTS_MAX: i64 = 100;
 ///
 /// The database cannot be read. What is wrong with the audit is no error but a [`Finding`].
 pub async fn verify_recent(connection: &mut PgConnection, key: &CheckpointKey<'_>) -> db::Result<Verified> {
+    let mut tx = connection.begin_with("begin isolation level repeatable read, read only").await?;
+    let connection = &mut *tx;
+    store::hold(connection).await?;
     let gone = Gone::read(connection, key).await?;
     let mut verified = Verified { vouches_from: gone.before, ..Verified::default() };
     for head in store::heads(connection).await? {

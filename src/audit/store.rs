@@ -27,7 +27,8 @@ pub(super) async fn lock_recorder(tx: &mut PgConnection, chain: &str) -> db::Res
 
 /// Which of these entries are there.
 pub(super) async fn written(connection: &mut PgConnection, ids: &[String]) -> db::Result<Vec<String>> {
-    let rows = sqlx::query!(r#"select id as "id!" from audit_log where id = any($1)"#, ids).fetch_all(connection).await?;
+    let rows =
+        sqlx::query!(r#"select id as "id!" from audit_log where id = any($1)"#, ids).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
@@ -275,6 +276,13 @@ pub(super) async fn hash_at(connection: &mut PgConnection, chain: &str, position
         .fetch_optional(connection)
         .await?;
     Ok(row.and_then(|row| row.hash))
+}
+
+/// Keeps every partition there until the transaction ends, from before its snapshot on: dropping one is seen at once, the
+/// checkpoint that says so is not.
+pub(super) async fn hold(tx: &mut PgConnection) -> db::Result<()> {
+    sqlx::query!("lock table audit_log in access share mode").execute(tx).await?;
+    Ok(())
 }
 
 /// Checkpoints after `after` that say what was removed, oldest first.

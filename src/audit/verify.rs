@@ -109,6 +109,7 @@ pub async fn verify(connection: &mut PgConnection, key: &CheckpointKey<'_>, kept
     // One snapshot: what is written meanwhile is neither missing nor too much.
     let mut tx = connection.begin_with("begin isolation level repeatable read, read only").await?;
     let connection = &mut *tx;
+    store::hold(connection).await?;
     let gone = Gone::read(connection, key).await?;
     let mut verified = Verified { vouches_from: gone.before, ..Verified::default() };
     for head in store::heads(connection).await? {

@@ -16,13 +16,22 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
         return Ok(());
     }
     let settled = revocations::settle(&mut tx).await?;
-    let pruned = revocations::prune(&mut tx).await?;
     idempotency::expire(&mut tx).await?;
     observations::expire(&mut tx).await?;
     crate::feed::prune(&mut tx).await?;
     db::commit(tx).await?;
     if settled > 0 {
         app.feed.changed();
+    }
+    let mut pruned = 0;
+    for _ in 0..BATCHES_MAX {
+        let mut tx = app.db.begin().await?;
+        let removed = revocations::prune(&mut tx).await?;
+        db::commit(tx).await?;
+        pruned += removed;
+        if removed == 0 {
+            break;
+        }
     }
     tracing::debug!(settled, pruned, "spent entries were removed");
     let before = super::partitions::sessions_before(app);

@@ -138,7 +138,7 @@ pub struct Filter {
 }
 
 /// The sessions that the caller may see – of agents in, or for servers of, its projects –, newest first: that is the order
-/// of their ids.
+/// of their ids. None that lives is older than an hour.
 ///
 /// # Errors
 ///
@@ -157,9 +157,10 @@ pub async fn list(
             r#"select id as "id!", agent_id as "agent_id!", key_id as "key_id!", server_id as "server_id!", permissions as "permissions!", act, client_ip,
                       issued_at as "issued_at!", expires_at as "expires_at!", status as "status!"
                from session_list s
-               where ($1::text[] is null or exists (select from agents a where a.id = s.agent_id and a.project = any($1))
-                      or exists (select from servers v where v.id = s.server_id and v.project = any($1)))
+               where ($1::text[] is null or (select project from agents where agents.id = s.agent_id) = any($1)
+                      or (select project from servers where servers.id = s.server_id) = any($1))
                  and ($2::text is null or key_id = $2) and ($3::text is null or server_id = $3) and ($4::text is null or status = $4)
+                 and ($4 is null or $4 <> 'active' or id > id_at('ses', authority_now() - interval '2 hours'))
                  and ($5::timestamptz is null or (issued_at > $5 and id > id_at('ses', $5 - interval '1 hour')))
                  and ($6::text is null or id < $6)
                order by id desc limit $7"#,
@@ -192,9 +193,10 @@ async fn of_agent(
            from keys k cross join lateral (
                select * from session_list l
                where l.key_id = k.id
-                 and ($1::text[] is null or exists (select from agents a where a.id = l.agent_id and a.project = any($1))
-                      or exists (select from servers v where v.id = l.server_id and v.project = any($1)))
+                 and ($1::text[] is null or (select project from agents where agents.id = l.agent_id) = any($1)
+                      or (select project from servers where servers.id = l.server_id) = any($1))
                  and ($4::text is null or l.server_id = $4) and ($5::text is null or l.status = $5)
+                 and ($5 is null or $5 <> 'active' or l.id > id_at('ses', authority_now() - interval '2 hours'))
                  and ($6::timestamptz is null or (l.issued_at > $6 and l.id > id_at('ses', $6 - interval '1 hour')))
                  and ($7::text is null or l.id < $7)
                order by l.id desc limit $8) s
@@ -224,8 +226,8 @@ pub async fn find(connection: &mut PgConnection, by: &Caller, id: &str) -> db::R
         r#"select id as "id!", agent_id as "agent_id!", key_id as "key_id!", server_id as "server_id!", permissions as "permissions!", act, client_ip,
                   issued_at as "issued_at!", expires_at as "expires_at!", status as "status!"
            from session_list s
-           where id = $2 and ($1::text[] is null or exists (select from agents a where a.id = s.agent_id and a.project = any($1))
-                              or exists (select from servers v where v.id = s.server_id and v.project = any($1)))"#,
+           where id = $2 and ($1::text[] is null or (select project from agents where agents.id = s.agent_id) = any($1)
+                              or (select project from servers where servers.id = s.server_id) = any($1))"#,
         by.projects(),
         id,
     )
