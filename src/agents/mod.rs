@@ -103,7 +103,7 @@ pub async fn get(connection: &mut PgConnection, by: &Caller, id: &str) -> Result
 ///
 /// The database cannot answer.
 pub async fn list(db: &Db, by: &Caller, filter: &Filter, page: &Page) -> Result<Listed<Agent>, Refused> {
-    let items = store::list(&mut *db.reads().acquire().await?, by.projects(), filter, page).await?;
+    let items = store::list(&mut *db.begin_list().await?, by.projects(), filter, page).await?;
     Ok(page.cut(items, |agent| After { at: agent.created_at, id: agent.id.clone() }))
 }
 

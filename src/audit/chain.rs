@@ -35,6 +35,11 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The bytes of a text in hex; what is no hex is no byte.
+pub(super) fn unhex(text: &str) -> Vec<u8> {
+    text.as_bytes().chunks(2).filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -45,6 +50,7 @@ mod tests {
         #[test]
         fn a_change_of_any_part_changes_the_hash(position in 1_i64..9, at in 0_i64..9, body in "[a-c]{0,3}", other in "[a-c]{0,3}") {
             let hash = link(&start(), "changes", position, at, &body);
+            prop_assert_eq!(&unhex(&hex(&hash)), &hash);
             prop_assert_ne!(&hash, &link(&start(), "changes", position + 1, at, &body));
             prop_assert_ne!(&hash, &link(&start(), "changes", position, at + 1, &body));
             prop_assert_ne!(&hash, &link(&hash, "changes", position, at, &body));

@@ -28,6 +28,18 @@ pub struct Checkpoint {
     pub iat: i64,
     /// The chains that moved since the one before.
     pub heads: Vec<Head>,
+    /// What was removed with this checkpoint, because its time was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Removed>,
+}
+
+/// Entries that are gone: they were kept as long as they had to be.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Removed {
+    /// All of them were written before then, in seconds since 1970.
+    pub before: i64,
+    /// Up to where, in each chain, and the hash of the last one: what follows is vouched for.
+    pub heads: Vec<Head>,
 }
 
 /// Looks up the public half of the key that signed a checkpoint.
@@ -44,15 +56,26 @@ pub async fn checkpoint(
     signer: &Signer<'_>,
     now: OffsetDateTime,
 ) -> db::Result<Option<String>> {
+    next(connection, signer, now, None).await
+}
+
+/// The next checkpoint: when a chain moved, or entries are to be removed.
+pub(super) async fn next(
+    connection: &mut PgConnection,
+    signer: &Signer<'_>,
+    now: OffsetDateTime,
+    removed: Option<Removed>,
+) -> db::Result<Option<String>> {
     let last = store::last_checkpoint(connection).await?;
     let moved = store::moved(connection).await?;
-    if moved.is_empty() {
+    if moved.is_empty() && removed.is_none() {
         return Ok(None);
     }
     let (number, previous) = last.map_or((1, String::new()), |last| (last.number + 1, fingerprint(&last.jws)));
-    let next = Checkpoint { number, previous, iat: now.unix_timestamp(), heads: moved };
+    let next = Checkpoint { number, previous, iat: now.unix_timestamp(), heads: moved, removed };
     let Some(jws) = (signer.sign)(&next) else { return Ok(None) };
-    if !store::insert_checkpoint(connection, number, signer.kid, &jws).await? {
+    let removes = next.removed.is_some();
+    if !store::insert_checkpoint(connection, (number, signer.kid, &jws), removes).await? {
         return Ok(None);
     }
     store::set_covered(connection, &next.heads).await?;

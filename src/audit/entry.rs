@@ -90,6 +90,11 @@ impl Entry {
         self
     }
 
+    /// Its id.
+    pub(super) fn id(&self) -> &str {
+        self.0.get("id").and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// The bytes that are stored and hashed.
     #[must_use]
     pub fn to_body(&self) -> String {

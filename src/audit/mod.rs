@@ -1,6 +1,6 @@
 //! The audit: who did what, on which thing, with which result, from where and when. Never a secret.
 //!
-//! Owns `audit_chains`, `audit_entries`, `audit_checkpoints`. Changes write their entry in their own transaction; what
+//! Owns `audit_chains`, `audit_log`, `audit_checkpoints`. Changes write their entry in their own transaction; what
 //! changes nothing goes through the [`Recorder`]. The database links each entry into its chain inside COMMIT.
 
 mod chain;
@@ -8,15 +8,17 @@ mod checkpoint;
 mod entry;
 mod recent;
 mod recorder;
+mod removal;
 mod store;
 mod verify;
 
 pub use chain::Head;
-pub use checkpoint::{Checkpoint, CheckpointKey, Published as Checkpointed, Signer, checkpoint, checkpoints};
+pub use checkpoint::{Checkpoint, CheckpointKey, Published as Checkpointed, Removed, Signer, checkpoint, checkpoints};
 pub use entry::{Entry, Outcome};
 pub use recent::{RECENT_ENTRIES_MAX, verify_recent};
 pub(crate) use recorder::open_chain;
 pub use recorder::{QUEUE_ENTRIES_MAX, Recorder};
+pub use removal::remove_oldest;
 pub use store::{Filter, Recorded, list, uncovered_since};
 pub use verify::{Finding, Verified, verify};
 

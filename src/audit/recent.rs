@@ -1,9 +1,9 @@
 //! Verifies the end of the audit only: quick, for `doctor`. `audit verify` reads all of it.
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
-use crate::audit::chain::start;
 use crate::audit::checkpoint::{fingerprint, signed};
+use crate::audit::removal::Gone;
 use crate::audit::verify::{PAGE, chain_after, compare};
 use crate::audit::{CheckpointKey, Finding, Verified, store};
 use crate::db;
@@ -19,12 +19,16 @@ const RECENT_CHECKPOINTS_MAX: i64 = 100;
 ///
 /// The database cannot be read. What is wrong with the audit is no error but a [`Finding`].
 pub async fn verify_recent(connection: &mut PgConnection, key: &CheckpointKey<'_>) -> db::Result<Verified> {
-    let mut verified = Verified::default();
+    let mut tx = connection.begin_with("begin isolation level repeatable read, read only").await?;
+    let connection = &mut *tx;
+    store::hold(connection).await?;
+    let gone = Gone::read(connection, key).await?;
+    let mut verified = Verified { vouches_from: gone.before, ..Verified::default() };
     for head in store::heads(connection).await? {
         verified.chains += 1;
-        let place = (head.position - RECENT_ENTRIES_MAX).max(0);
-        let hash =
-            if place == 0 { Some(start().to_vec()) } else { store::hash_at(connection, &head.chain, place).await? };
+        let (first, known) = gone.start(&head.chain);
+        let place = (head.position - RECENT_ENTRIES_MAX).max(first);
+        let hash = if place == first { Some(known) } else { store::hash_at(connection, &head.chain, place).await? };
         match hash {
             Some(hash) => chain_after(connection, &head, (place, hash), &mut verified).await?,
             None => verified.found(Finding::Removed { chain: head.chain.clone(), from: place, to: place }),
@@ -44,7 +48,7 @@ pub async fn verify_recent(connection: &mut PgConnection, key: &CheckpointKey<'_
         let read = signed(&stored.jws, key)
             .filter(|read| read.number == expected && stored.number == expected && follows(&read.previous));
         match read {
-            Some(read) => compare(connection, &read, &mut verified).await?,
+            Some(read) => compare(connection, &read, &gone, &mut verified).await?,
             None => verified.found(Finding::Checkpoint { number: expected }),
         }
         before = Some(fingerprint(&stored.jws));

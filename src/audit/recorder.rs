@@ -77,7 +77,7 @@ impl Writer {
                     continue;
                 }
             }
-            while let Err(error) = self.write(&batch).await {
+            while let Err(error) = self.write(&mut batch).await {
                 self.writing.store(false, Ordering::Relaxed);
                 tracing::error!(%error, entries = batch.len(), "the audit cannot be written; changes are refused until it can");
                 if stop.is_cancelled() {
@@ -90,9 +90,16 @@ impl Writer {
         }
     }
 
-    async fn write(&self, batch: &[Entry]) -> db::Result<()> {
-        let bodies: Vec<String> = batch.iter().map(Entry::to_body).collect();
+    /// What an attempt has written whose answer was lost is taken from the batch.
+    async fn write(&self, batch: &mut Vec<Entry>) -> db::Result<()> {
         let mut tx = self.db.begin().await?;
+        store::lock_recorder(&mut tx, &self.chain).await?;
+        if !self.writing.load(Ordering::Relaxed) {
+            let ids: Vec<String> = batch.iter().map(|entry| entry.id().to_owned()).collect();
+            let written = store::written(&mut tx, &ids).await?;
+            batch.retain(|entry| !written.iter().any(|id| id == entry.id()));
+        }
+        let bodies: Vec<String> = batch.iter().map(Entry::to_body).collect();
         store::open_chain(&mut tx, &self.chain).await?;
         store::insert(&mut tx, &self.chain, &bodies).await?;
         db::commit(tx).await

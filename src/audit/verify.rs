@@ -4,8 +4,9 @@ use std::fmt;
 
 use sqlx::{Connection, PgConnection};
 
-use crate::audit::chain::{Head, hex, link, start};
+use crate::audit::chain::{Head, hex, link};
 use crate::audit::checkpoint::{Checkpoint, fingerprint, signed};
+use crate::audit::removal::Gone;
 use crate::audit::{CheckpointKey, store};
 use crate::db;
 
@@ -85,6 +86,8 @@ pub struct Verified {
     pub chains: usize,
     /// Checkpoints read.
     pub checkpoints: i64,
+    /// Everything from before then was removed when its time was over, in seconds since 1970: nobody vouches for it any more.
+    pub vouches_from: Option<i64>,
     /// What is wrong; empty: nothing. At most a hundred.
     pub findings: Vec<Finding>,
 }
@@ -106,10 +109,12 @@ pub async fn verify(connection: &mut PgConnection, key: &CheckpointKey<'_>, kept
     // One snapshot: what is written meanwhile is neither missing nor too much.
     let mut tx = connection.begin_with("begin isolation level repeatable read, read only").await?;
     let connection = &mut *tx;
-    let mut verified = Verified::default();
+    store::hold(connection).await?;
+    let gone = Gone::read(connection, key).await?;
+    let mut verified = Verified { vouches_from: gone.before, ..Verified::default() };
     for head in store::heads(connection).await? {
         verified.chains += 1;
-        chain(connection, &head, &mut verified).await?;
+        chain_after(connection, &head, gone.start(&head.chain), &mut verified).await?;
     }
     for id in store::unlinked(connection, PAGE).await? {
         verified.found(Finding::Inserted { id });
@@ -133,7 +138,7 @@ pub async fn verify(connection: &mut PgConnection, key: &CheckpointKey<'_>, kept
                 before = Some(stored.jws);
                 continue;
             };
-            compare(connection, &read, &mut verified).await?;
+            compare(connection, &read, &gone, &mut verified).await?;
             before = Some(stored.jws);
         }
     }
@@ -146,23 +151,20 @@ pub async fn verify(connection: &mut PgConnection, key: &CheckpointKey<'_>, kept
         if stored.first().is_none_or(|stored| stored.jws != *jws) {
             verified.found(Finding::Checkpoint { number: read.number });
         }
-        compare(connection, &read, &mut verified).await?;
+        compare(connection, &read, &gone, &mut verified).await?;
     }
     Ok(verified)
 }
 
-/// Walks one chain, each entry against the stored hash of the one before it, so that one change is one finding.
-async fn chain(connection: &mut PgConnection, head: &Head, verified: &mut Verified) -> db::Result<()> {
-    chain_after(connection, head, (0, start().to_vec()), verified).await
-}
-
-/// The same from a place on, whose stored hash is believed.
+/// Walks one chain from a place on, whose hash is known: each entry against the stored hash of the one before it, so that
+/// one change is one finding.
 pub(super) async fn chain_after(
     connection: &mut PgConnection,
     head: &Head,
     (mut place, mut previous): (i64, Vec<u8>),
     verified: &mut Verified,
 ) -> db::Result<()> {
+    let first = place;
     loop {
         let page = store::entries_after(connection, &head.chain, place, PAGE).await?;
         if page.is_empty() {
@@ -186,7 +188,10 @@ pub(super) async fn chain_after(
             previous = entry.hash;
         }
     }
-    if place < head.position {
+    if first > head.position {
+        // The chain's end was set back to before what was removed.
+        verified.found(Finding::Disagrees { checkpoint: 0, head: head.clone() });
+    } else if place < head.position {
         verified.found(Finding::Removed { chain: head.chain.clone(), from: place + 1, to: head.position });
     } else if place == head.position && place > 0 && hex(&previous) != head.hash {
         verified.found(Finding::Disagrees { checkpoint: 0, head: head.clone() });
@@ -194,18 +199,25 @@ pub(super) async fn chain_after(
     Ok(())
 }
 
+/// What a checkpoint saw, against what is there; or, where that was removed, against what was said then.
 pub(super) async fn compare(
     connection: &mut PgConnection,
     checkpoint: &Checkpoint,
+    gone: &Gone,
     verified: &mut Verified,
 ) -> db::Result<()> {
     for head in &checkpoint.heads {
-        let stored = store::hash_at(connection, &head.chain, head.position).await?;
-        match stored {
+        let removed = gone.head(&head.chain).filter(|removed| head.position <= removed.position);
+        let hash = match removed {
+            Some(removed) if removed.position == head.position => Some(removed.hash.clone()),
+            Some(_) => continue,
+            None => store::hash_at(connection, &head.chain, head.position).await?.map(|hash| hex(&hash)),
+        };
+        match hash {
             None => {
                 verified.found(Finding::Removed { chain: head.chain.clone(), from: head.position, to: head.position });
             }
-            Some(hash) if hex(&hash) != head.hash => {
+            Some(hash) if hash != head.hash => {
                 verified.found(Finding::Disagrees { checkpoint: checkpoint.number, head: head.clone() });
             }
             Some(_) => {}

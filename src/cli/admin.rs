@@ -8,6 +8,7 @@ use crate::cli::Failure;
 use crate::cli::store::{Store, open};
 use crate::config::Config;
 use crate::db::embedded::Role;
+use crate::db::partitions;
 use crate::operators::{self, NewOperator};
 use crate::refusal::Refused;
 use crate::revocations::{self, Kind, New};
@@ -43,6 +44,7 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, config: Config) -> Result<(), Failure> {
     let store = open(config, Role::Command).await?;
     store.migrated(store.config.migrate).await?;
+    partitions::ahead_at_start(&store.db).await?;
     let done = match command {
         Command::CreateKey { name, scopes, projects, expires_in_days } => {
             let scopes = if scopes.is_empty() { vec![EVERYTHING.to_owned()] } else { scopes };

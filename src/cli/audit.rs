@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Subcommand;
+use time::format_description::well_known::Rfc3339;
 
 use crate::audit;
 use crate::cli::Failure;
@@ -13,6 +14,7 @@ use crate::cli::store::{Store, open};
 use crate::config::Config;
 use crate::db::embedded::Role;
 use crate::signing::{self, Purpose};
+use crate::types::clock::Timestamp;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -60,6 +62,10 @@ async fn verify(store: &Store, kept: &[String]) -> Result<(), Failure> {
         verified.checkpoints,
         kept.len()
     )?;
+    if let Some(from) = verified.vouches_from {
+        let from = Timestamp::from_seconds(from).to_utc().format(&Rfc3339).context("a time that cannot be written")?;
+        writeln!(out, "entries from before {from} were removed when their time was over; this vouches from then on")?;
+    }
     if verified.findings.is_empty() {
         writeln!(out, "nothing was changed, removed, reordered or inserted")?;
         return Ok(());

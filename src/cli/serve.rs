@@ -16,6 +16,7 @@ use crate::cli::Failure;
 use crate::cli::store::{Store, open, private_file};
 use crate::config::Config;
 use crate::db::embedded::{Embedded, Role};
+use crate::db::partitions;
 use crate::http;
 use crate::http::listen::{Limits, serve};
 use crate::http::tls::Tls;
@@ -64,6 +65,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
 /// Schema, secret keys, signing keys, and on a private database the first operator.
 async fn prepare(store: &Store) -> Result<(), Failure> {
     store.migrated(store.config.migrate).await?;
+    partitions::ahead_at_start(&store.db).await?;
     let (keyring, secret_key) = store.keyring().await?;
     let sealing = Sealing { keyring: &keyring, secret_key: &secret_key };
     let mut tx = store.db.begin().await?;

@@ -2,6 +2,7 @@
 
 pub mod condition;
 pub mod embedded;
+pub mod partitions;
 
 use std::time::Duration;
 
@@ -24,6 +25,10 @@ const ACQUIRE_SECONDS_MAX: Duration = Duration::from_secs(5);
 const BEGIN: &str = "begin isolation level read committed; set local lock_timeout = '2s'; \
     set local idle_in_transaction_session_timeout = '2s'; set local statement_timeout = '30s'; \
     set local synchronous_commit = on";
+
+/// What a list is read in. Such a statement may take its time, but not for ever.
+const BEGIN_LIST: &str = "begin isolation level read committed read only; set local plan_cache_mode = force_custom_plan; \
+    set local statement_timeout = '30s'; set local idle_in_transaction_session_timeout = '30s'";
 
 /// A transaction that changes something.
 pub type Tx = Transaction<'static, Postgres>;
@@ -150,6 +155,16 @@ impl Db {
     /// No connection, or the database refuses.
     pub async fn begin_reserved(&self) -> Result<Tx> {
         Ok(self.reserved.begin_with(BEGIN).await?)
+    }
+
+    /// Begins the reading of a list. Its statement is planned for the filters that are there: a plan for any of them would
+    /// read the whole table.
+    ///
+    /// # Errors
+    ///
+    /// No connection, or the database refuses.
+    pub async fn begin_list(&self) -> Result<Tx> {
+        Ok(self.general.begin_with(BEGIN_LIST).await?)
     }
 
     /// Commits, and reads where the feed stands after it.

@@ -28,7 +28,7 @@ use crate::types::clock::BootInstant;
 pub use enforce::{Enforced, NodeState, STANDBY_WAIT_MAX};
 pub use follow::{Follower, Start};
 pub use history::open_history;
-pub use store::prune;
+pub use store::{drop_spent, prune};
 
 /// How long a lost wake-up costs.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(100);

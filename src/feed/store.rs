@@ -4,7 +4,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::db;
+use crate::db::partitions;
 use crate::gate::Position;
+
+/// Entries of the rest that one statement removes.
+const PRUNE_BATCH: i64 = 10_000;
 
 /// Where the feed stands, and the mark of its newest entry.
 pub(super) struct Head {
@@ -64,15 +68,40 @@ pub(super) async fn open(tx: &mut PgConnection, history: i64) -> db::Result<()> 
     Ok(())
 }
 
-/// Removes the feed's tail: what is older than an hour and what every node has applied. The newest entry always stays.
+/// Removes the feed's tail: partitions of which every node has applied all, and all is older than an hour. The newest
+/// entry always stays, because its partition goes on after it. False: there is none.
+///
+/// # Errors
+///
+/// The database refuses, or somebody holds the table.
+pub async fn drop_spent(tx: &mut PgConnection) -> db::Result<bool> {
+    let found = sqlx::query!(
+        r#"select name as "name!" from partitions p
+           where parent = 'feed' and high_number <= (select number from feed_head)
+             and high_number <= coalesce((select min(applied) from nodes), 0)
+             and not exists (select from feed f where f.number = p.high_number - 1 and f.at >= authority_now() - interval '1 hour')
+           order by high_number limit 1"#,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    match found {
+        Some(row) => partitions::drop_one(tx, &row.name, None).await,
+        None => Ok(false),
+    }
+}
+
+/// The same for entries that were written while a partition was missing, a bounded number at a time.
 ///
 /// # Errors
 ///
 /// The database refuses.
 pub async fn prune(connection: &mut PgConnection) -> db::Result<u64> {
     let done = sqlx::query!(
-        "delete from feed where at < authority_now() - interval '1 hour'
-            and number < (select number from feed_head) and number < coalesce((select min(applied) from nodes), 0)",
+        "delete from feed_rest where number in (
+             select number from feed_rest where at < authority_now() - interval '1 hour'
+                and number < (select number from feed_head) and number < coalesce((select min(applied) from nodes), 0)
+             order by number limit $1)",
+        PRUNE_BATCH,
     )
     .execute(connection)
     .await?;

@@ -104,7 +104,7 @@ pub struct OnServer {
     pub permissions: Vec<String>,
 }
 
-/// Who has grants on a server, by the key's id; at most `limit`, after a key.
+/// Who has grants on a server, by the key's id, a key's own first; at most `limit`, after a key or after a key and a role.
 ///
 /// # Errors
 ///
@@ -118,12 +118,16 @@ pub async fn on_server(
     Ok(sqlx::query_as!(
         OnServer,
         r#"select k.id as "key_id!", k.name as key_name, k.agent_id as "agent_id!", a.owner, g.role_id, g.permissions as "permissions!"
-           from (select holder as key_id, null::text as role_id, permissions from grants where server_id = $1 and holder like 'key\_%'
+           from ((select holder as key_id, null::text as role_id, permissions from grants
+                  where server_id = $1 and holder like 'key\_%' and ($2::text is null or holder > left($2, 16)) order by holder limit $3)
                  union all
-                 select kr.key_id, kr.role_id, r.permissions from grants r join key_roles kr on kr.role_id = r.holder where r.server_id = $1) g
+                 (select h.key_id, r.holder, r.permissions from grants r cross join lateral (
+                      select key_id from key_roles where role_id = r.holder
+                         and ($2::text is null or (key_id >= left($2, 16) and (key_id, r.holder) > (left($2, 16), substr($2, 17))))
+                      order by key_id limit $3) h
+                  where r.server_id = $1 and r.holder like 'rol\_%')) g
            join keys k on k.id = g.key_id join agents a on a.id = k.agent_id
-           where ($2::text is null or k.id || coalesce(g.role_id, '') > $2)
-           order by k.id || coalesce(g.role_id, '') limit $3"#,
+           order by g.key_id, coalesce(g.role_id, '') limit $3"#,
         server,
         after,
         limit,

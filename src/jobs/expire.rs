@@ -1,17 +1,12 @@
 //! Removes what is of no more use: rows of expired tokens, spent revocations, old outcomes and counts, the feed's tail.
 
-use std::time::Duration;
-
 use crate::app::App;
 use crate::db;
 use crate::idempotency;
 use crate::observations;
 use crate::revocations;
 use crate::sessions;
-use crate::types::clock::Timestamp;
 
-/// Rows of sessions are kept this long after their end, so that lists can show what expired.
-const SESSIONS_KEPT: Duration = Duration::from_hours(24);
 /// Batches of one run.
 const BATCHES_MAX: usize = 50;
 
@@ -21,7 +16,6 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
         return Ok(());
     }
     let settled = revocations::settle(&mut tx).await?;
-    let pruned = revocations::prune(&mut tx).await?;
     idempotency::expire(&mut tx).await?;
     observations::expire(&mut tx).await?;
     crate::feed::prune(&mut tx).await?;
@@ -29,9 +23,18 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     if settled > 0 {
         app.feed.changed();
     }
+    let mut pruned = 0;
+    for _ in 0..BATCHES_MAX {
+        let mut tx = app.db.begin().await?;
+        let removed = revocations::prune(&mut tx).await?;
+        db::commit(tx).await?;
+        pruned += removed;
+        if removed == 0 {
+            break;
+        }
+    }
     tracing::debug!(settled, pruned, "spent entries were removed");
-    let before =
-        Timestamp::from_micros(app.live.now().micros() - i64::try_from(SESSIONS_KEPT.as_micros()).unwrap_or(0));
+    let before = super::partitions::sessions_before(app);
     for _ in 0..BATCHES_MAX {
         let mut tx = app.db.begin().await?;
         let removed = sessions::expire(&mut tx, before).await?;

@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod expire;
+mod partitions;
 mod signing;
 
 use std::sync::Arc;
@@ -28,6 +29,8 @@ enum Job {
     Checkpoint,
     /// Makes, publishes and retires signing keys.
     Signing,
+    /// Makes and drops the partitions of what grows.
+    Partitions,
     /// Removes what is of no more use.
     Expire,
     /// Counts keys for metrics.
@@ -35,13 +38,15 @@ enum Job {
 }
 
 impl Job {
-    const ALL: [Self; 5] = [Self::Observations, Self::Checkpoint, Self::Signing, Self::Expire, Self::Count];
+    const ALL: [Self; 6] =
+        [Self::Observations, Self::Checkpoint, Self::Signing, Self::Partitions, Self::Expire, Self::Count];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Observations => "observations",
-            Self::Checkpoint => "audit_checkpoint",
+            Self::Checkpoint => checkpoint::NAME,
             Self::Signing => "signing_keys",
+            Self::Partitions => "partitions",
             Self::Expire => "expire",
             Self::Count => "count",
         }
@@ -51,7 +56,7 @@ impl Job {
         match self {
             Self::Observations => Duration::from_secs(1),
             Self::Checkpoint => Duration::from_secs(10),
-            Self::Signing | Self::Count => Duration::from_mins(1),
+            Self::Signing | Self::Partitions | Self::Count => Duration::from_mins(1),
             Self::Expire => Duration::from_secs(30),
         }
     }
@@ -61,6 +66,7 @@ impl Job {
             Self::Observations => Ok(app.observations.flush(&app.db, app.live.now(), false).await?),
             Self::Checkpoint => checkpoint::run(app).await,
             Self::Signing => signing::run(app).await,
+            Self::Partitions => partitions::run(app).await,
             Self::Expire => expire::run(app).await,
             Self::Count => {
                 count(app);

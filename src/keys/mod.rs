@@ -114,7 +114,7 @@ pub async fn get(connection: &mut PgConnection, by: &Caller, id: &str) -> Result
 ///
 /// The database cannot answer.
 pub async fn list(db: &Db, by: &Caller, filter: &Filter, page: &Page) -> Result<Listed<Key>, Refused> {
-    let mut connection = db.reads().acquire().await?;
+    let mut connection = db.begin_list().await?;
     let mut items = Vec::new();
     for row in store::list(&mut connection, by.projects(), filter, page).await? {
         items.push(complete(&mut connection, row).await?);

@@ -176,7 +176,7 @@ pub async fn get(connection: &mut PgConnection, by: &Caller, id: &str) -> Result
 ///
 /// The database cannot answer.
 pub async fn list(db: &Db, by: &Caller, page: &Page) -> Result<Listed<Operator>, Refused> {
-    let items = store::list(&mut *db.reads().acquire().await?, by.projects(), page).await?;
+    let items = store::list(&mut *db.begin_list().await?, by.projects(), page).await?;
     Ok(page.cut(items, |operator| After { at: operator.created_at, id: operator.id.clone() }))
 }
 

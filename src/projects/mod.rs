@@ -72,7 +72,7 @@ pub async fn get(connection: &mut PgConnection, by: &Caller, reference: &str) ->
 ///
 /// The database cannot answer.
 pub async fn list(db: &Db, by: &Caller, page: &Page) -> Result<Listed<Project>, Refused> {
-    let items = store::list(&mut *db.reads().acquire().await?, by.projects(), page).await?;
+    let items = store::list(&mut *db.begin_list().await?, by.projects(), page).await?;
     Ok(page.cut(items, |project| After { at: project.created_at, id: project.id.clone() }))
 }
 

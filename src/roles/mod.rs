@@ -89,7 +89,7 @@ pub async fn get(connection: &mut PgConnection, by: &Caller, id: &str) -> Result
 ///
 /// The database cannot answer.
 pub async fn list(db: &Db, by: &Caller, project: Option<&str>, page: &Page) -> Result<Listed<Role>, Refused> {
-    let mut connection = db.reads().acquire().await?;
+    let mut connection = db.begin_list().await?;
     let mut items = Vec::new();
     for row in store::list(&mut connection, by.projects(), project, page).await? {
         items.push(with_grants(&mut connection, row).await?);

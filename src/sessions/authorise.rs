@@ -108,7 +108,7 @@ pub(super) fn draft(view: View<'_>, parts: Parts<'_>) -> Result<Draft, Refusal> 
         sub: key.agent.to_string(),
         aud: parts.server.resource.to_string(),
         client_id: key.id.to_string(),
-        jti: SessionId::random(),
+        jti: SessionId::at(view.now),
         iat: view.now.seconds(),
         exp,
         scope,

@@ -9,5 +9,5 @@ mod writer;
 
 pub use authorise::{Draft, Refusal, Wish, authorise};
 pub use exchange::{ACTORS_MAX, ANCESTORS_MAX, Exchange, exchange};
-pub use store::{Filter, Session, expire, find, list};
+pub use store::{Filter, Session, drop_spent, expire, find, list};
 pub use writer::{QUEUE_MAX, Writer};

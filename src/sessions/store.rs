@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::db;
+use crate::db::partitions;
 use crate::sessions::Draft;
 use crate::types::caller::Caller;
 use crate::types::clock::Timestamp;
@@ -124,8 +125,6 @@ pub struct Session {
 /// What a list of sessions is narrowed by.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Which one.
-    pub id: Option<String>,
     /// To which agent.
     pub agent_id: Option<String>,
     /// From which key.
@@ -138,7 +137,8 @@ pub struct Filter {
     pub issued_after: Option<OffsetDateTime>,
 }
 
-/// The sessions that the caller may see – of agents in, or for servers of, its projects –, newest first.
+/// The sessions that the caller may see – of agents in, or for servers of, its projects –, newest first: that is the order
+/// of their ids. None that lives is older than an hour.
 ///
 /// # Errors
 ///
@@ -149,38 +149,70 @@ pub async fn list(
     filter: &Filter,
     page: &Page,
 ) -> db::Result<Listed<Session>> {
-    let items = sqlx::query_as!(
+    let items = if let Some(agent) = &filter.agent_id {
+        of_agent(connection, by, agent, filter, page).await?
+    } else {
+        sqlx::query_as!(
+            Session,
+            r#"select id as "id!", agent_id as "agent_id!", key_id as "key_id!", server_id as "server_id!", permissions as "permissions!", act, client_ip,
+                      issued_at as "issued_at!", expires_at as "expires_at!", status as "status!"
+               from session_list s
+               where ($1::text[] is null or (select project from agents where agents.id = s.agent_id) = any($1)
+                      or (select project from servers where servers.id = s.server_id) = any($1))
+                 and ($2::text is null or key_id = $2) and ($3::text is null or server_id = $3) and ($4::text is null or status = $4)
+                 and ($4 is null or $4 <> 'active' or id > id_at('ses', authority_now() - interval '2 hours'))
+                 and ($5::timestamptz is null or (issued_at > $5 and id > id_at('ses', $5 - interval '1 hour')))
+                 and ($6::text is null or id < $6)
+               order by id desc limit $7"#,
+            by.projects(),
+            filter.key_id,
+            filter.server_id,
+            filter.status,
+            filter.issued_after,
+            page.id(),
+            page.fetch(),
+        )
+        .fetch_all(connection)
+        .await?
+    };
+    Ok(page.cut(items, |session| After { at: session.issued_at, id: session.id.clone() }))
+}
+
+/// An agent's are those of its keys, which have an index: a page of each key, and of these the newest.
+async fn of_agent(
+    connection: &mut PgConnection,
+    by: &Caller,
+    agent: &str,
+    filter: &Filter,
+    page: &Page,
+) -> db::Result<Vec<Session>> {
+    Ok(sqlx::query_as!(
         Session,
-        r#"select id, agent_id, key_id, server_id, permissions, act, host(client_ip) as client_ip, issued_at, expires_at, status as "status!"
-           from (select s.*, case
-                     when exists (select from revocations r where (r.kind, r.target) in (('token', s.id), ('key', s.key_id), ('signing_key', s.kid)))
-                       or exists (select from revocations r where (r.kind, r.target) in (
-                              ('agent', s.agent_id), ('server', s.server_id), ('key_sessions', s.key_id), ('all', 'all'))
-                              and ((r.issued_before is null and (s.history, s.number) < (r.history, r.number))
-                                or s.issued_at <= r.issued_before + interval '5 seconds'))
-                     then 'revoked' when s.expires_at <= authority_now() then 'expired' else 'active' end as status
-                 from sessions s
-                 where ($1::text[] is null or exists (select from agents a where a.id = s.agent_id and a.project = any($1))
-                        or exists (select from servers v where v.id = s.server_id and v.project = any($1)))
-                   and ($2::text is null or s.id = $2) and ($3::text is null or s.agent_id = $3) and ($4::text is null or s.key_id = $4)
-                   and ($5::text is null or s.server_id = $5) and ($6::timestamptz is null or s.issued_at > $6)
-                   and ($7::timestamptz is null or (s.issued_at, s.id) < ($7, $8::text))) as found
-           where ($9::text is null or status = $9)
-           order by issued_at desc, id desc limit $10"#,
+        r#"select s.id as "id!", s.agent_id as "agent_id!", s.key_id as "key_id!", s.server_id as "server_id!", s.permissions as "permissions!", s.act,
+                  s.client_ip, s.issued_at as "issued_at!", s.expires_at as "expires_at!", s.status as "status!"
+           from keys k cross join lateral (
+               select * from session_list l
+               where l.key_id = k.id
+                 and ($1::text[] is null or (select project from agents where agents.id = l.agent_id) = any($1)
+                      or (select project from servers where servers.id = l.server_id) = any($1))
+                 and ($4::text is null or l.server_id = $4) and ($5::text is null or l.status = $5)
+                 and ($5 is null or $5 <> 'active' or l.id > id_at('ses', authority_now() - interval '2 hours'))
+                 and ($6::timestamptz is null or (l.issued_at > $6 and l.id > id_at('ses', $6 - interval '1 hour')))
+                 and ($7::text is null or l.id < $7)
+               order by l.id desc limit $8) s
+           where k.agent_id = $2 and ($3::text is null or k.id = $3)
+           order by s.id desc limit $8"#,
         by.projects(),
-        filter.id,
-        filter.agent_id,
+        agent,
         filter.key_id,
         filter.server_id,
-        filter.issued_after,
-        page.at(),
-        page.id(),
         filter.status,
+        filter.issued_after,
+        page.id(),
         page.fetch(),
     )
     .fetch_all(connection)
-    .await?;
-    Ok(page.cut(items, |session| After { at: session.issued_at, id: session.id.clone() }))
+    .await?)
 }
 
 /// One session that the caller may see.
@@ -189,22 +221,54 @@ pub async fn list(
 ///
 /// The database cannot answer.
 pub async fn find(connection: &mut PgConnection, by: &Caller, id: &str) -> db::Result<Option<Session>> {
-    let filter = Filter { id: Some(id.to_owned()), ..Filter::default() };
-    Ok(list(connection, by, &filter, &Page { limit: 1, after: None }).await?.items.into_iter().next())
+    Ok(sqlx::query_as!(
+        Session,
+        r#"select id as "id!", agent_id as "agent_id!", key_id as "key_id!", server_id as "server_id!", permissions as "permissions!", act, client_ip,
+                  issued_at as "issued_at!", expires_at as "expires_at!", status as "status!"
+           from session_list s
+           where id = $2 and ($1::text[] is null or (select project from agents where agents.id = s.agent_id) = any($1)
+                              or (select project from servers where servers.id = s.server_id) = any($1))"#,
+        by.projects(),
+        id,
+    )
+    .fetch_optional(connection)
+    .await?)
 }
 
-/// Removes rows of tokens that expired before `before`, a bounded number at a time.
+/// Removes rows of tokens that expired before `before`, of those that were issued while a partition was missing. A bounded
+/// number at a time; [`drop_spent`] removes all others.
 ///
 /// # Errors
 ///
 /// The database refuses.
 pub async fn expire(connection: &mut PgConnection, before: Timestamp) -> db::Result<u64> {
     let done = sqlx::query!(
-        "delete from sessions where id in (select id from sessions where expires_at < $1 order by expires_at limit $2)",
+        "delete from sessions_rest where id in (select id from sessions_rest where expires_at < $1 limit $2)",
         before.to_utc(),
         EXPIRE_BATCH,
     )
     .execute(connection)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// Drops the oldest partition whose tokens all expired before `before`. False: there is none.
+///
+/// # Errors
+///
+/// The database refuses, or somebody holds the table.
+pub async fn drop_spent(tx: &mut PgConnection, before: Timestamp) -> db::Result<bool> {
+    let before = before.to_utc();
+    // A token lives for an hour at most. Where a clock was wrong its row lies in the wrong partition, so each is looked at.
+    let found = sqlx::query!(
+        r#"select name as "name!" from partitions
+           where parent = 'sessions' and high <= id_at('ses', $1::timestamptz - interval '1 hour') order by high limit 1"#,
+        before,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    match found {
+        Some(row) => partitions::drop_one(tx, &row.name, Some(("expires_at", before))).await,
+        None => Ok(false),
+    }
 }

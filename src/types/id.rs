@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::types::base62;
+use crate::types::clock::Timestamp;
 
 /// The text is not an id of the kind wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +111,18 @@ id!(/** A session token, also its `jti`. */ SessionId, "ses", 36, hex, uuid_v7);
 id!(/** An entry of the revocation list. */ RevocationId, "rev", 36, hex, uuid_v7);
 id!(/** An entry of the audit. */ EventId, "evt", 36, hex, uuid_v7);
 
+impl SessionId {
+    /// A new id of a token issued then. The table of sessions is partitioned by the time in their ids, so that time is the
+    /// database's, not this machine's.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        let micros = now.micros().max(0).unsigned_abs();
+        let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1_000;
+        let at = uuid::Timestamp::from_unix(uuid::NoContext, micros / 1_000_000, nanos);
+        Self::of(uuid::Uuid::new_v7(at).simple().to_string().as_bytes()).unwrap_or_else(Self::random)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +135,15 @@ mod tests {
         let agent = AgentId::random();
         assert_eq!(agent.as_str().parse(), Ok(agent));
         assert!(agent.as_str().parse::<RoleId>().is_err());
+    }
+
+    #[test]
+    fn a_session_made_later_has_the_greater_id() {
+        let at = Timestamp::from_micros(1_795_422_633_123_456);
+        let id = SessionId::at(at);
+        assert!(id.as_str().starts_with("ses_01a207a8ff837"), "{id}");
+        assert!(id != SessionId::at(at), "and no two are the same");
+        assert!(id.as_str() < SessionId::at(at.plus(std::time::Duration::from_millis(1))).as_str());
     }
 
     #[test]

@@ -179,9 +179,9 @@ async fn guarantee_23_while_the_audit_cannot_be_written_nothing_is_changed() {
     let mut locker = db.connection().await;
     for away in [true, false] {
         if away {
-            db.execute("alter table audit_entries rename to audit_entries_away").await;
+            db.execute("alter table audit_log rename to audit_log_away").await;
         } else {
-            locker.execute("begin; lock table audit_entries in access exclusive mode").await.expect("locked");
+            locker.execute("begin; lock table audit_log in access exclusive mode").await.expect("locked");
         }
         let agent = operator.post(&node, "/v1/agents", json!({"name": "a"})).await;
         assert_eq!(agent.status.as_u16(), 503, "{}", agent.text);
@@ -198,7 +198,7 @@ async fn guarantee_23_while_the_audit_cannot_be_written_nothing_is_changed() {
         operator.post(&node, "/v1/agents", json!({"name": "a"})).await.refused(503, "audit_unavailable");
         assert!(server.accepts(&node, &key.key).await, "answers from memory go on");
         if away {
-            db.execute("alter table audit_entries_away rename to audit_entries").await;
+            db.execute("alter table audit_log_away rename to audit_log").await;
         } else {
             locker.execute("rollback").await.expect("unlocked");
         }

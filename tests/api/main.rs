@@ -25,6 +25,8 @@ mod model;
 mod nodes;
 mod oauth_revoke;
 mod operators;
+mod partitions;
+mod plans;
 mod problems;
 mod remembered;
 mod revocation;

@@ -86,8 +86,7 @@ pub async fn list(
         since: params.since,
         until: params.until,
     };
-    let listed =
-        audit::list(&mut *app.db.reads().acquire().await?, by.caller.projects(), &filter, &wanted.page).await?;
+    let listed = audit::list(&mut *app.db.begin_list().await?, by.caller.projects(), &filter, &wanted.page).await?;
     let listing = wanted.listing(listed);
     let lines = headers
         .get(header::ACCEPT)

@@ -165,7 +165,7 @@ pub async fn list(
     Params(params): Params<ListRevocations>,
 ) -> Result<Json<Listing<Revocation>>, Problem> {
     let wanted = Wanted::new(&app, "revocations", &params, params.limit, params.cursor.as_deref())?;
-    let mut connection = app.db.reads().acquire().await?;
+    let mut connection = app.db.begin_list().await?;
     let listed =
         revocations::list(&mut connection, &by.caller, params.kind, params.id.as_deref(), &wanted.page).await?;
     Ok(Json(wanted.listing(listed)))

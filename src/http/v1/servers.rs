@@ -249,7 +249,7 @@ pub async fn grants(
 ) -> Result<Json<Listing<OnServer>>, Problem> {
     let list = format!("servers/{id}/grants");
     let wanted = Wanted::new(&app, &list, &params, params.limit, params.cursor.as_deref())?;
-    let mut connection = app.db.reads().acquire().await?;
+    let mut connection = app.db.begin_list().await?;
     servers::get(&mut connection, &by.caller, id.as_str()).await?;
     let after = wanted.page.id().map(str::to_owned);
     let rows = grants::on_server(&mut connection, id.as_str(), after.as_deref(), wanted.page.fetch()).await?;

@@ -78,14 +78,13 @@ pub async fn list(
 ) -> Result<Json<Listing<Session>>, Problem> {
     let wanted = Wanted::new(&app, "sessions", &params, params.limit, params.cursor.as_deref())?;
     let filter = Filter {
-        id: None,
         agent_id: params.agent_id.map(|id| id.to_string()),
         key_id: params.key_id.map(|id| id.to_string()),
         server_id: params.server_id.map(|id| id.to_string()),
         status: params.status.map(|status| status.as_str().to_owned()),
         issued_after: params.issued_after,
     };
-    let listed = sessions::list(&mut *app.db.reads().acquire().await?, &by.caller, &filter, &wanted.page).await?;
+    let listed = sessions::list(&mut *app.db.begin_list().await?, &by.caller, &filter, &wanted.page).await?;
     Ok(Json(wanted.listing(listed)))
 }
 

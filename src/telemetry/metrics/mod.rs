@@ -78,6 +78,7 @@ labels! {
     OfAlg { alg }
     OfJob { job }
     OfState { state }
+    OfTable { table }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -197,6 +198,11 @@ impl Metrics {
         self.upkeep.jobs.get_or_create(&OfJob { job }).set(at_seconds);
     }
 
+    /// How many rows a table holds that no partition was made for, counted to ten thousand.
+    pub fn set_rows_without_partition(&self, table: &'static str, rows: u64) {
+        self.upkeep.rest.get_or_create(&OfTable { table }).set(rows);
+    }
+
     /// How many connections of the database pool are in a state (`idle`, `used`).
     pub fn set_db_pool_connections(&self, state: &'static str, count: u64) {
         self.upkeep.pool.get_or_create(&OfState { state }).set(count);
@@ -300,6 +306,7 @@ struct Upkeep {
     signing_keys: Family<OfAlg, Gauge>,
     jobs: Family<OfJob, Gauge>,
     pool: Family<OfState, Number>,
+    rest: Family<OfTable, Number>,
     certificate: Measured<Gauge>,
 }
 
@@ -308,10 +315,12 @@ impl Upkeep {
         let signing_key = "When the newest signing key of an algorithm stops being used";
         let job = "When a job last did what it is for";
         let certificate = "When the certificate that is served ends";
+        let rest = "Rows that no partition was made for";
         Self {
             signing_keys: add(to, "mcpa_signing_key_expiry_timestamp_seconds", signing_key, Family::default()),
             jobs: add(to, "mcpa_job_last_success_timestamp_seconds", job, Family::default()),
             pool: add(to, "mcpa_db_pool_connections", "Connections of the database pool", Family::default()),
+            rest: add(to, "mcpa_rows_without_partition", rest, Family::default()),
             certificate: add(to, "mcpa_certificate_expiry_timestamp_seconds", certificate, Measured::default()),
         }
     }

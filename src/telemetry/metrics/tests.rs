@@ -33,6 +33,7 @@ const METRICS: [(&str, &str, &str); 20] = [
     ("mcpa_lease_remaining_seconds", "gauge", ""),
     ("mcpa_revocation_enforced_seconds", "histogram", ""),
     ("mcpa_revocations_total", "counter", "kind"),
+    ("mcpa_rows_without_partition", "gauge", "table"),
     ("mcpa_signing_key_expiry_timestamp_seconds", "gauge", "alg"),
     ("mcpa_token_requests_refused_total", "counter", "error,grant"),
     ("mcpa_tokens_issued_total", "counter", "grant"),
@@ -60,6 +61,7 @@ fn used() -> Metrics {
     metrics.set_signing_key_expiry("EdDSA", 1_800_000_000);
     metrics.set_job_success("rotate_signing", 1_790_000_000);
     metrics.set_db_pool_connections("idle", 3);
+    metrics.set_rows_without_partition("sessions", 0);
     metrics.set_certificate_expiry(1_800_000_001);
     metrics.http_request("GET", Some("/v1/keys/{id}"), 200, Duration::from_micros(40));
     metrics

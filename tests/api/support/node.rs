@@ -178,6 +178,7 @@ impl Node {
 /// What `serve` does before it listens.
 async fn prepare(db: &TestDb, config: &Config) {
     let pool = db.db();
+    db::partitions::ahead_at_start(&pool).await.expect("partitions");
     let keyring = mcp_authority::app::keyring(config).expect("keys");
     let newest = keyring.ids().first().expect("one").clone();
     let sealing = Sealing { keyring: &keyring, secret_key: &newest };

@@ -1,0 +1,44 @@
+-- What the lists of a large installation hold, for tests/api/plans.rs.
+do $$ declare t text; begin
+    foreach t in array array['agents', 'servers', 'keys', 'key_roles', 'roles', 'operators', 'secrets', 'grants', 'revocations', 'audit_log'] loop
+        execute format('alter table %I disable trigger user', t);
+    end loop; end $$;
+insert into projects (name, id, created_at) select 'p' || n, 'prj_' || md5('p' || n), authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
+insert into agents (id, name, project, disabled, created_at)
+    select 'agt_' || md5('a' || n), 'agent ' || n, 'p' || (1 + n % 2000), n % 50 = 0, authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
+insert into servers (id, name, project, resource, canonical, environment, disabled, created_at)
+    select 'srv_' || left(md5('s' || n), 12), 'server ' || n, 'p' || (1 + n % 2000), 'https://s' || n || '.example.com', 'https://s' || n || '.example.com',
+           case when n % 20 = 0 then 'dev' else 'prod' end, n % 50 = 0, authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
+insert into roles (id, name, project, created_at)
+    select 'rol_' || md5('r' || n), 'role ' || n, 'p' || (1 + n % 2000), authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
+insert into operators (id, name, scopes, projects, expires_in_days, created_at)
+    select 'opr_' || left(md5('o' || n), 12), 'operator ' || n, '{*}', array['p' || (1 + n % 2000)], 90, authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
+insert into keys (id, agent_id, name, environment, direct, expires_in_days, disabled, created_at)
+    select 'key_' || left(md5('k' || n), 12), 'agt_' || md5('a' || (1 + n % 4000)), 'key ' || n, case when n % 20 = 0 then 'dev' else 'prod' end, true, 90, n % 50 = 0,
+           authority_now() - n * interval '1 minute' from generate_series(1, 40000) n;
+insert into secrets (owner, version, secret_key, digest, hint, expires_at)
+    select id, 1, 'k', sha256(id::bytea), 'abcd', authority_now() + interval '90 days' - n * interval '4 minutes'
+      from (select id, row_number() over (order by id) as n from keys union all select id, 1 from operators) as owners;
+insert into secret_uses (owner, version, last_used_at) select id, 1, created_at from keys;
+insert into grants (holder, server_id, permissions)
+    select id, 'srv_' || left(md5('s' || case when n % 2 = 0 then 1 else 2 + n % 4000 end), 12), '{*}' from (select id, row_number() over (order by id) as n from keys) as holders;
+insert into grants (holder, server_id, permissions) select id, 'srv_' || left(md5('s2'), 12), '{*}' from (select id from roles order by created_at desc limit 50) as few;
+insert into key_roles (key_id, role_id) select 'key_' || left(md5('k' || n), 12), 'rol_' || md5('r' || (1 + n % 50)) from generate_series(1, 20000) n;
+insert into revocations (id, kind, target, actor, project, at, history, number, prune_at)
+    select 'rev_' || md5(n::text), case when n % 10 = 0 then 'key' else 'token' end, case when n % 10 = 0 then 'key_' || left(md5('k' || n / 10), 12) else 'ses_' || md5(n::text) end,
+           'opr_1', 'p' || (1 + n % 2000), authority_now() - n * interval '1 second', 1, n, authority_now() + interval '1 hour' from generate_series(1, 50000) n;
+insert into sessions (id, key_id, key_version, agent_id, server_id, permissions, history, number, kid, issued_at, expires_at)
+    select overlay(id_at('ses', authority_now() + interval '12 hours' - n * interval '1 second') placing lpad(to_hex(n), 8, '0') from 29), k.id, 1, k.agent_id, 'srv_' || left(md5('s' || (1 + n % 4000)), 12),
+           '{*}', 1, 1, 'k', authority_now() - n * interval '1 second', authority_now() - n * interval '1 second' + interval '15 minutes'
+      from generate_series(1, 50000) n join (select id, agent_id, row_number() over (order by id) as nr from keys) k on k.nr = 1 + n % 40000;
+insert into audit_chains (chain) values ('node:00000000000000000000000000000001');
+insert into audit_log (chain, position, hash, at, body)
+    select case when n % 2 = 0 then 'changes' else 'node:00000000000000000000000000000001' end, n / 2, sha256(n::text::bytea), authority_now() + (n - 30000) * interval '2 minutes',
+           json_build_object('id', 'evt_' || md5(n::text), 'actor', 'opr_' || n % 500, 'action', 'thing.done' || n % 50, 'target', 'key_' || left(md5('k' || n % 4000), 12),
+               'result', case when n % 50 = 0 then 'refused' else 'done' end, 'project', 'p' || (1 + n % 2000), 'agent_id', 'agt_' || md5('a' || (1 + n % 4000)),
+               'key_id', 'key_' || left(md5('k' || n % 4000), 12), 'server_id', 'srv_' || left(md5('s' || n % 4000), 12))
+      from generate_series(1, 50000) n;
+insert into audit_checkpoints (number, kid, jws) select n, 'k', 'x' from generate_series(1, 20000) n;
+insert into introspections (minute, credential, server_id, outcome, count)
+    select date_trunc('minute', authority_now()) - n * interval '1 minute', 'key_' || left(md5('k' || n % 100), 12), 'srv_1', 'expired', 1 from generate_series(1, 50000) n;
+analyze;
