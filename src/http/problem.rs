@@ -67,7 +67,7 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::HostNotAllowed
         | Code::DirectUndecided
         | Code::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
+        Code::TooManyFailures | Code::TooManyStreams => StatusCode::TOO_MANY_REQUESTS,
         Code::TemporarilyUnavailable | Code::OutcomeUnknown | Code::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -189,7 +189,7 @@ pub enum Refusals {
     /// Fields are wrong.
     #[response(status = 422, content_type = "application/problem+json")]
     Unprocessable(Problem),
-    /// Too many failed attempts.
+    /// Too many failed attempts, or streams.
     #[response(status = 429, content_type = "application/problem+json", headers(("Retry-After" = u64)))]
     TooManyRequests(Problem),
     /// This node cannot answer now.

@@ -33,6 +33,8 @@ mod scopes;
 mod secret_keys;
 mod servers;
 mod signing_rotation;
+mod stream;
+mod stream_faults;
 mod tenants;
 mod tokens;
 mod uses;
