@@ -10,7 +10,7 @@ create function feed_narrows(changed_table text, before jsonb, after jsonb) retu
 begin
     case changed_table
         when 'grants' then
-            if after is null or not (before -> 'permissions' <@ after -> 'permissions') then
+            if after is null or not ((before -> 'permissions') <@ (after -> 'permissions')) then
                 return array[before ->> 'server_id'];
             end if;
         when 'key_roles' then

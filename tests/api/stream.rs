@@ -335,6 +335,8 @@ async fn who_comes_back_from_a_place_that_is_not_known_asks_everything_again() {
     assert_eq!(Stream::open(&node, &server, Some(&one)).await.next().await.expect("an event").name, "alive");
     let many = format!("select feed_draw('revocation', 'rev_' || n) from generate_series(1, {}) n", TOLD_AGAIN_MAX + 1);
     db.execute(&many).await;
+    let drawn = number + TOLD_AGAIN_MAX + 1;
+    node.until("it has read them", async || node.app.live.round().position.number >= drawn).await;
     reset(&one).await;
     node.stop().await;
 }
