@@ -174,3 +174,177 @@ fn servers(ids: &[String]) -> BTreeSet<ServerId> {
 fn each(servers: impl IntoIterator<Item = ServerId>, what: impl Fn(ServerId) -> What) -> Audience {
     Audience { named: servers.into_iter().map(|server| (server, what(server))).collect(), others: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::gate::{Agent, Cutoff, Grant, Live, Role, Secrets, Server, Subject, Version};
+    use crate::types::alg::Alg;
+    use crate::types::clock::Timestamp;
+    use crate::types::environment::Environment;
+    use crate::types::id::{AgentId, RoleId};
+    use crate::types::keyring::Keyring;
+    use crate::types::permission::Permissions;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_000);
+
+    struct Scene {
+        live: Live,
+        agent: AgentId,
+        key: KeyId,
+        /// The key's own grant is here.
+        own: ServerId,
+        /// Its role's grant is here.
+        by_role: ServerId,
+        /// It has nothing here.
+        other: ServerId,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let keyring = Keyring::new(&[Zeroizing::new([1; 32])]).unwrap();
+            let scene = Self {
+                live: Live::new("https://auth.example.com/oauth", Arc::new(keyring)),
+                agent: AgentId::random(),
+                key: KeyId::random(),
+                own: ServerId::random(),
+                by_role: ServerId::random(),
+                other: ServerId::random(),
+            };
+            scene.live.agents.set(&scene.agent, Some(Agent { project: "red".into(), disabled: false }));
+            for (id, project) in [(scene.own, "red"), (scene.by_role, "red"), (scene.other, "blue")] {
+                scene.live.servers.set(&id, Some(server(id, project)));
+            }
+            scene.put_key(1, false);
+            scene
+        }
+
+        /// The key with so many living versions of its secret.
+        fn put_key(&self, versions: i32, disabled: bool) {
+            let role = RoleId::random();
+            let grant = |server| vec![Grant { server, permissions: Permissions::parse(&["tools/list"]).unwrap() }];
+            self.live.roles.set(&role, Some(Role { grants: grant(self.by_role) }));
+            let version = |number| Version {
+                number,
+                secret_key: "a".into(),
+                digest: [0; 32],
+                created: Timestamp::from_seconds(1),
+                expires: Timestamp::from_seconds(if number > 0 { 2_000 } else { 1_000 }),
+            };
+            let key = Key {
+                id: self.key,
+                agent: self.agent,
+                environment: Environment::Prod,
+                direct: false,
+                disabled,
+                revoked: false,
+                allowed: None,
+                grants: grant(self.own),
+                roles: vec![role],
+                secrets: Secrets((0..=versions).rev().map(version).collect()),
+            };
+            self.live.keys.set(&self.key, Some(key));
+        }
+
+        /// What the three servers are told.
+        fn told(&self, kind: &str, target: &str, servers: &[ServerId]) -> [Option<What>; 3] {
+            let servers = servers.iter().map(ToString::to_string).collect();
+            let entry = Narrowing { position: Position::default(), kind: kind.into(), target: target.into(), servers };
+            self.tells(notice(self.view(), &entry, None))
+        }
+
+        fn told_of(&self, kind: Kind, target: &str, servers: &[ServerId]) -> [Option<What>; 3] {
+            let row = Named {
+                id: "rev_1".to_owned(),
+                kind: kind.as_str().to_owned(),
+                target: target.to_owned(),
+                issued_before: None,
+                history: 1,
+                number: 1,
+                servers: servers.iter().map(ToString::to_string).collect(),
+                key_id: None,
+                agent_id: None,
+            };
+            let (kind, target) = ("revocation".to_owned(), "rev_1".to_owned());
+            let entry = Narrowing { position: Position::default(), kind, target, servers: Vec::new() };
+            self.tells(notice(self.view(), &entry, Some(&row)))
+        }
+
+        fn tells(&self, notice: Option<Notice>) -> [Option<What>; 3] {
+            [self.own, self.by_role, self.other].map(|server| notice.as_ref().and_then(|notice| notice.tells(server)))
+        }
+
+        fn view(&self) -> View<'_> {
+            View { live: &self.live, now: NOW, position: Position::default() }
+        }
+    }
+
+    fn server(id: ServerId, project: &str) -> Server {
+        Server {
+            id,
+            project: project.into(),
+            resource: "https://a.example.com".into(),
+            environment: Environment::Prod,
+            scopes: Vec::new(),
+            alg: Alg::EdDsa,
+            disabled: false,
+            secrets: Secrets::default(),
+        }
+    }
+
+    const REVOKED: Option<What> = Some(What::Revoked);
+    const CHANGED: Option<What> = Some(What::Changed);
+
+    #[test]
+    fn a_key_s_change_is_told_where_it_has_grants_of_its_own_or_by_a_role() {
+        let scene = Scene::new();
+        let key = scene.key.to_string();
+        assert_eq!(scene.told("key", &key, &[]), [CHANGED, CHANGED, None]);
+        scene.put_key(1, true);
+        assert_eq!(scene.told("key", &key, &[]), [REVOKED, REVOKED, None]);
+        assert_eq!(scene.told("key", KeyId::random().as_str(), &[]), [None; 3], "a key that memory has dropped");
+    }
+
+    #[test]
+    fn a_grant_that_is_gone_is_told_to_the_server_that_the_entry_names() {
+        let scene = Scene::new();
+        let key = scene.key.to_string();
+        assert_eq!(scene.told("grant", &key, &[scene.other]), [None, None, REVOKED]);
+        assert_eq!(scene.told("grant", &key, &[scene.own]), [CHANGED, None, None], "something is left");
+        assert_eq!(scene.told("key", &key, &[scene.by_role, scene.other]), [None, CHANGED, REVOKED], "a role less");
+        assert_eq!(scene.told("grant", RoleId::random().as_str(), &[scene.by_role]), [None, CHANGED, None]);
+    }
+
+    #[test]
+    fn a_rotation_without_an_overlap_leaves_nothing_of_what_is_held() {
+        let scene = Scene::new();
+        let key = scene.key.to_string();
+        assert_eq!(scene.told("secret", &key, &[]), [REVOKED, REVOKED, None]);
+        scene.put_key(2, false);
+        assert_eq!(scene.told("secret", &key, &[]), [CHANGED, CHANGED, None]);
+        assert_eq!(scene.told("secret", scene.own.as_str(), &[]), [None; 3], "a server's own secret");
+    }
+
+    #[test]
+    fn each_kind_of_revocation_reaches_those_it_concerns() {
+        let scene = Scene::new();
+        let (key, own) = (scene.key.to_string(), scene.own.to_string());
+        for kind in [Kind::Token, Kind::Key, Kind::Agent] {
+            assert_eq!(scene.told_of(kind, "x", &[scene.own]), [REVOKED, None, None], "{kind:?}");
+        }
+        assert_eq!(scene.told_of(Kind::KeySessions, &key, &[scene.own]), [CHANGED, None, None], "it is on again");
+        scene.live.revoked.add(&Subject::Key(scene.key), Cutoff { whole: true, ..Cutoff::default() });
+        assert_eq!(scene.told_of(Kind::KeySessions, &key, &[scene.own]), [REVOKED, None, None]);
+        assert_eq!(scene.told_of(Kind::Server, &own, &[]), [REVOKED, None, None]);
+        assert_eq!(scene.told_of(Kind::Project, "red", &[]), [REVOKED, REVOKED, CHANGED]);
+        assert_eq!(scene.told_of(Kind::SigningKey, "kid", &[]), [CHANGED; 3]);
+        assert_eq!(scene.told_of(Kind::All, "all", &[]), [REVOKED; 3]);
+        assert_eq!(scene.told_of(Kind::Operator, "opr_000000000000", &[]), [None; 3]);
+        let kinds = ["settings", "agent", "role", "operator", "signing_key", "start", "history"];
+        assert!(kinds.iter().all(|kind| scene.told(kind, "x", &[scene.own]) == [None; 3]));
+    }
+}

@@ -189,7 +189,7 @@ pub enum Refusals {
     /// Fields are wrong.
     #[response(status = 422, content_type = "application/problem+json")]
     Unprocessable(Problem),
-    /// Too many failed attempts, or streams.
+    /// Too many failed attempts.
     #[response(status = 429, content_type = "application/problem+json", headers(("Retry-After" = u64)))]
     TooManyRequests(Problem),
     /// This node cannot answer now.

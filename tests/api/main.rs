@@ -35,6 +35,7 @@ mod servers;
 mod signing_rotation;
 mod stream;
 mod stream_faults;
+mod stream_told;
 mod tenants;
 mod tokens;
 mod uses;
