@@ -65,6 +65,8 @@ pub enum Code {
     SecretInQuery,
     /// Too many failed attempts.
     TooManyFailures,
+    /// The server has as many streams open as it may have.
+    TooManyStreams,
     /// No such route.
     RouteNotFound,
     /// The route exists, the method does not.
@@ -81,7 +83,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::NotFound,
         Self::InvalidFields,
         Self::InvalidJson,
@@ -110,6 +112,7 @@ impl Code {
         Self::IdempotencyKeyRunning,
         Self::SecretInQuery,
         Self::TooManyFailures,
+        Self::TooManyStreams,
         Self::RouteNotFound,
         Self::MethodNotAllowed,
         Self::TemporarilyUnavailable,
@@ -150,6 +153,7 @@ impl Code {
             Self::IdempotencyKeyRunning => "idempotency_key_running",
             Self::SecretInQuery => "secret_in_query",
             Self::TooManyFailures => "too_many_failures",
+            Self::TooManyStreams => "too_many_streams",
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::TemporarilyUnavailable => "temporarily_unavailable",

@@ -1,5 +1,7 @@
 """Two layers around the SDK's application: one answers when the authority is away, one enforces permissions.
 
+What is served longer than its check is held by ``Watch``, and ends when its credential does.
+
 The order is ``AuthorityGate`` → the SDK's authentication (``IntrospectionVerifier``) → ``PermissionGuard`` →
 the SDK's routes. What is not named here as public is guarded.
 """
@@ -11,13 +13,16 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import anyio
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from authority import AuthorityAwayError, caller_address
+from authority import RETRY_SECONDS, AuthorityAwayError, caller_address
 from permissions import allows, needs
+from watch import Held, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +33,16 @@ NAMED_NEEDS_MAX: Final = 6
 """Missing permissions named in one refusal; more would not fit into a header (512 bytes each)."""
 
 
+HEARD: Final = "authority.heard"
+"""Where a request keeps how much had been told when its check began."""
+
+
 class AuthorityGate:
     """Outermost: tells the verifier where a request comes from, and answers 503 when nobody can verify."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, watch: Watch) -> None:
         self._app = app
+        self._watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request; the authority away is 503 with ``Retry-After``, never "allowed"."""
@@ -45,6 +55,8 @@ class AuthorityGate:
             return
         client = scope.get("client")
         reset = caller_address.set(client[0] if client else None)
+        # Before the credential is checked: what is told from here on, the check may not know of.
+        scope[HEARD] = self._watch.heard
         try:
             await self._app(scope, receive, send)
         except AuthorityAwayError as away:
@@ -59,10 +71,11 @@ class PermissionGuard:
     """Innermost: lets a message pass only if the credential has each permission that it needs."""
 
     def __init__(
-        self, app: ASGIApp, public_paths: Sequence[str], required_scopes: Sequence[str], metadata_url: str
+        self, app: ASGIApp, watch: Watch, public_paths: Sequence[str], required_scopes: Sequence[str], metadata_url: str
     ) -> None:
         """``required_scopes`` are this server's own scopes that every caller must hold, whatever it sends."""
         self._app = app
+        self._watch = watch
         self._public_paths = frozenset(public_paths)
         self._required_scopes = tuple(required_scopes)
         self._metadata_url = metadata_url
@@ -78,7 +91,38 @@ class PermissionGuard:
         if isinstance(body, Response):
             await body(scope, receive, send)
             return
-        await self._app(scope, _replayed(body, receive), send)
+        await self._held(scope, body, receive, send)
+
+    async def _held(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Serves a message that may pass, until it is done or its credential is."""
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        def still_allowed(token: AccessToken) -> bool:
+            user, message = AuthenticatedUser(token), json.loads(body)
+            scopes = all(name in user.scopes for name in self._required_scopes)
+            return scopes and all(allows(permissions_of(user), need) for need in needs(message))
+
+        async with anyio.create_task_group() as tasks:
+            token = scope["user"].access_token
+            with self._watch.holding(token, scope[HEARD], tasks, still_allowed) as held:
+                await self._app(scope, _replayed(body, receive), noted)
+            tasks.cancel_scope.cancel()
+        if not held.scope.cancelled_caught:
+            return
+        logger.info("ended a request that outlived its %s", "credential" if held.dead else "authority's last word")
+        # A reply that has begun is left unfinished, so that nobody takes it for whole: the connection is closed.
+        if not begun:
+            await self._ended(scope, held)(scope, receive, send)
+
+    def _ended(self, scope: Scope, held: Held) -> Response:
+        if held.dead:
+            return self._unauthorized(scope)
+        return _refusal(503, "the authority is away", None, headers={"Retry-After": str(RETRY_SECONDS)})
 
     async def _admitted(self, scope: Scope, receive: Receive) -> bytes | Response:
         """The request's body if it may pass, else the refusal."""
@@ -88,7 +132,7 @@ class PermissionGuard:
         if missing := [name for name in self._required_scopes if name not in user.scopes]:
             return self._forbidden(missing, None)
         if scope["method"] != "POST":
-            # No stream outlives the request that was checked; MCP allows a server to have none.
+            # There is no stream without a request of its own; MCP allows a server to have none.
             return _refusal(405, "only POST is served", None, headers={"Allow": "POST"})
         body = await _read(receive)
         if body is None:

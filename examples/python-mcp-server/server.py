@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
+import anyio
 import httpx2
 import uvicorn
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.routes import build_resource_metadata_url
 from mcp.server.auth.settings import AuthSettings
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import Prompt, Resource, ResourceTemplate, Tool
@@ -27,12 +28,19 @@ from authority import ANSWER_SECONDS_MAX, CONNECTIONS_MAX, IntrospectionVerifier
 from guard import BODY_BYTES_MAX, AuthorityGate, PermissionGuard
 from permissions import Need, allows
 from settings import Settings, SettingsError, load
+from watch import Watch
 
 NOTES_MAX: Final = 1_000
 """Notes that are kept; writing one more is refused."""
 
 NOTE_CHARS_MAX: Final = 10_000
 """The longest note."""
+
+WAIT_SECONDS_MAX: Final = 600
+"""The longest wait for a note."""
+
+WAIT_STEP_SECONDS: Final = 0.5
+"""How often a caller who waits is told so."""
 
 REQUESTS_MAX: Final = 256
 """Requests served at a time; more are answered 503."""
@@ -43,6 +51,7 @@ STOP_SECONDS: Final = 5
 HEALTH_PATH: Final = "/health"
 
 NoteId = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$", description="Lower-case letters, digits and dashes.")]
+WaitSeconds = Annotated[int, Field(ge=1, le=WAIT_SECONDS_MAX)]
 NoteText = Annotated[str, Field(max_length=NOTE_CHARS_MAX)]
 
 
@@ -76,7 +85,7 @@ class NotesServer(MCPServer[None]):
     """Lists show a caller only what the same caller may use; ``PermissionGuard`` refuses the rest anyway."""
 
     def __init__(self, notes: Notes, auth: AuthSettings, verifier: IntrospectionVerifier) -> None:
-        # A subscription would be an open stream that outlives its check, so none is served.
+        # Nobody is told of changed notes, so there is nothing to subscribe to.
         super().__init__("notes", version="1.0.0", auth=auth, token_verifier=verifier, subscriptions=False)
         self._notes = notes
 
@@ -128,6 +137,17 @@ def _offer_notes(server: NotesServer, notes: Notes) -> None:
         return f"notes:///{note}"
 
     @server.tool()
+    async def notes_wait(note: NoteId, context: Context[Any, Any], seconds: WaitSeconds = 60) -> str:
+        """Waits until there is a note, and gives its text; meanwhile it reports that it waits."""
+        for step in range(int(seconds / WAIT_STEP_SECONDS)):
+            text = notes.read(note)
+            if text is not None:
+                return text
+            await context.report_progress(step, message=f"there is no note {note} yet")
+            await anyio.sleep(WAIT_STEP_SECONDS)
+        raise ToolError(f"there was no note {note} within {seconds} s")
+
+    @server.tool()
     async def notes_delete(note: NoteId) -> bool:
         """Deletes a note; false if there was none."""
         return notes.delete(note)
@@ -165,13 +185,16 @@ def application(settings: Settings) -> Starlette:
             "validate_token_resource": True,
         }
     )
-    server = NotesServer(notes, auth, IntrospectionVerifier(settings.issuer, settings.resource, client))
+    verifier = IntrospectionVerifier(settings.issuer, settings.resource, client)
+    watch = Watch(settings.issuer, verifier, client)
+    server = NotesServer(notes, auth, verifier)
     _offer_notes(server, notes)
 
     metadata_url = build_resource_metadata_url(AnyHttpUrl(settings.resource))
     app = server.streamable_http_app(
         streamable_http_path=settings.path,
-        json_response=True,
+        # Replies are streams of events, so that a tool can report how far it is.
+        json_response=False,
         # No sessions, also for 2025-11-25: each request is checked by itself.
         stateless_http=True,
         max_request_body_size=BODY_BYTES_MAX,
@@ -179,17 +202,18 @@ def application(settings: Settings) -> Starlette:
     )
     public_paths = [metadata_url.path or "/", HEALTH_PATH]
     # Outermost first; the SDK's own authentication is between the two.
-    app.user_middleware.insert(0, Middleware(AuthorityGate))
+    app.user_middleware.insert(0, Middleware(AuthorityGate, watch=watch))
     app.user_middleware.append(
         Middleware(
             PermissionGuard,
+            watch=watch,
             public_paths=public_paths,
             required_scopes=settings.required_scopes,
             metadata_url=str(metadata_url),
         )
     )
     app.router.routes.append(Route(HEALTH_PATH, _health, methods=["GET"]))
-    _close_with(app, client)
+    _run_with(app, client, watch)
     return app
 
 
@@ -208,14 +232,16 @@ def _transport_security(settings: Settings) -> TransportSecuritySettings:
     )
 
 
-def _close_with(app: Starlette, client: httpx2.AsyncClient) -> None:
-    """Closes the connections to the authority when the application ends."""
+def _run_with(app: Starlette, client: httpx2.AsyncClient, watch: Watch) -> None:
+    """Follows the authority's stream as long as the application runs, and closes the connections to it then."""
     serve = app.router.lifespan_context
 
     @asynccontextmanager
     async def lifespan(running: Starlette) -> AsyncIterator[None]:
-        async with client, serve(running):
+        async with client, serve(running), anyio.create_task_group() as tasks:
+            tasks.start_soon(watch.run)
             yield
+            tasks.cancel_scope.cancel()
 
     app.router.lifespan_context = lifespan
 

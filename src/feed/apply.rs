@@ -6,9 +6,12 @@ use sqlx::PgConnection;
 
 use crate::agents;
 use crate::feed::load::{Error, load_settings, load_signing};
+use crate::feed::notice::{Narrowing, Notice};
+use crate::feed::store::Entry;
+use crate::feed::subscribe::notices;
 use crate::feed::translate::{Parts, revocation};
 use crate::feed::{KINDS, Shared};
-use crate::gate::{Agent, Live, Server};
+use crate::gate::{Agent, Live, Position, Server, View};
 use crate::grants;
 use crate::keys;
 use crate::operators;
@@ -30,12 +33,15 @@ pub(super) struct Batch {
     agents: BTreeSet<String>,
     roles: BTreeSet<String>,
     revocations: BTreeSet<String>,
+    narrowing: Vec<Narrowing>,
 }
 
 impl Batch {
     /// Notes an entry. False when its kind is not understood.
-    pub(super) fn add(&mut self, kind: &str, target: String) -> bool {
-        match kind {
+    pub(super) fn add(&mut self, entry: Entry) -> bool {
+        self.narrowing.extend(entry.narrowing());
+        let Entry { kind, target, .. } = entry;
+        match kind.as_str() {
             "settings" => self.settings = true,
             "signing_key" => self.signing = true,
             "operator" => drop(self.operators.insert(target)),
@@ -49,7 +55,7 @@ impl Batch {
             "secret" if target.starts_with(OperatorId::PREFIX) => drop(self.operators.insert(target)),
             "secret" if target.starts_with(ServerId::PREFIX) => drop(self.servers.insert(target)),
             "grant" if target.starts_with(RoleId::PREFIX) => drop(self.roles.insert(target)),
-            _ => return KINDS.contains(&kind) && matches!(kind, "start" | "history"),
+            kind => return KINDS.contains(&kind) && matches!(kind, "start" | "history"),
         }
         true
     }
@@ -82,7 +88,7 @@ impl Batch {
         } else {
             revocations::load_some(connection, &ids(&self.revocations)).await?
         };
-        if let Some(row) = revocations.iter().find(|row| revocation(row).is_none()) {
+        if let Some(row) = revocations.iter().find(|row| revocation(&row.known()).is_none()) {
             return Err(Error::Unreadable(format!("revocation of {} {}", row.kind, row.target)));
         }
         Ok(Read {
@@ -105,7 +111,7 @@ pub(super) struct Read {
     operators: Vec<operators::Row>,
     servers: Vec<servers::Row>,
     agents: Vec<agents::Row>,
-    revocations: Vec<revocations::Known>,
+    revocations: Vec<revocations::Named>,
 }
 
 impl Read {
@@ -125,9 +131,10 @@ impl Read {
         Ok(())
     }
 
-    /// Puts everything in place: revocations first, so that what dies is dead before anything else changes.
-    pub(super) fn publish(mut self, live: &Live) {
-        for (subject, cutoff) in self.revocations.iter().filter_map(revocation) {
+    /// Puts everything in place: revocations first, so that what dies is dead before anything else changes. Gives what
+    /// servers are to be told of it, up to `position`.
+    pub(super) fn publish(mut self, live: &Live, position: Position) -> Vec<Notice> {
+        for (subject, cutoff) in self.revocations.iter().filter_map(|row| revocation(&row.known())) {
             live.revoked.add(&subject, cutoff);
         }
         for row in self.agents {
@@ -158,7 +165,9 @@ impl Read {
                 live.keys.set(&id, Some(key));
             }
         }
+        let narrowing = std::mem::take(&mut self.names.narrowing);
         self.names.forget_what_is_gone(live);
+        notices(View { live, now: live.now(), position }, &narrowing, &self.revocations)
     }
 }
 

@@ -134,6 +134,7 @@ impl Follower {
         if self.applied.is_none() {
             let loaded = load::load(&mut connection, &self.feed.live, &self.feed.shared).await?;
             self.applied = Some(loaded);
+            self.feed.shared.subscribers.loaded(loaded.position);
         }
         self.join(&mut connection).await?;
         loop {
@@ -190,7 +191,9 @@ impl Follower {
         // Before anything can be answered: what is made from here on must be readable on every node.
         self.choose_secret_key(&others);
         self.beat += 1;
-        read.publish(&self.feed.live);
+        let notices = read.publish(&self.feed.live, last.position);
+        // Before the round is published: whoever then finds its queue empty has all that the lease covers.
+        self.feed.shared.subscribers.tell(notices);
         self.applied = Some(last);
         self.note_leases(&beat);
         let whole = count < ENTRIES_MAX;
@@ -279,13 +282,13 @@ async fn entries(tx: &mut PgConnection, applied: Loaded, beat: &Beat) -> Result<
         if row.number != last.position.number + 1 {
             return Err(Lost::History);
         }
-        let kind = row.kind;
-        if !batch.add(&kind, row.target) {
+        last = Loaded { position: Position { history: row.history, number: row.number }, mark: row.mark, ..last };
+        let kind = row.kind.clone();
+        if !batch.add(row) {
             return Err(Lost::Dead(format!(
                 "the feed holds an entry of kind `{kind}`, which this release does not understand"
             )));
         }
-        last = Loaded { position: Position { history: row.history, number: row.number }, mark: row.mark, ..last };
         count += 1;
     }
     Ok((batch, last, count))

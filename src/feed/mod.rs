@@ -8,7 +8,9 @@ mod enforce;
 mod follow;
 mod history;
 mod load;
+mod notice;
 mod store;
+mod subscribe;
 mod translate;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::db::Db;
+use crate::feed::subscribe::Subscribers;
 use crate::gate::{Live, Position};
 use crate::secrets::Sealing;
 use crate::signing::Signers;
@@ -28,7 +31,12 @@ use crate::types::clock::BootInstant;
 pub use enforce::{Enforced, NodeState, STANDBY_WAIT_MAX};
 pub use follow::{Follower, Start};
 pub use history::open_history;
+pub use notice::{About, Notice, What};
 pub use store::{drop_spent, prune};
+pub use subscribe::{
+    Full, Over, ROUNDS_WAITING_MAX, SEARCHED_MAX, SUBSCRIBERS_MAX, SUBSCRIBERS_OF_SERVER_MAX, Subscription,
+    TOLD_AGAIN_MAX, Told,
+};
 
 /// How long a lost wake-up costs.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -72,6 +80,7 @@ struct Shared {
     signers: ArcSwap<Signers>,
     secret_key: ArcSwap<String>,
     dead: AtomicBool,
+    subscribers: Subscribers,
     // No other node can be on this database: its lock says so.
     alone: bool,
 }
@@ -90,6 +99,7 @@ impl Feed {
             signers: ArcSwap::from_pointee(Signers::default()),
             secret_key: ArcSwap::from_pointee(newest),
             dead: AtomicBool::new(false),
+            subscribers: Subscribers::default(),
             alone,
         };
         Self { live, db, shared: Arc::new(shared) }

@@ -5,10 +5,13 @@ use uuid::Uuid;
 
 use crate::db;
 use crate::db::partitions;
+use crate::feed::notice::Narrowing;
 use crate::gate::Position;
 
 /// Entries of the rest that one statement removes.
 const PRUNE_BATCH: i64 = 10_000;
+/// The kind of the entries that the revocation list makes.
+pub(super) const REVOCATION: &str = "revocation";
 
 /// Where the feed stands, and the mark of its newest entry.
 pub(super) struct Head {
@@ -47,18 +50,48 @@ pub(super) struct Entry {
     pub(super) mark: Uuid,
     pub(super) kind: String,
     pub(super) target: String,
+    pub(super) narrows: Option<Vec<String>>,
+}
+
+impl Entry {
+    /// The entry as one that takes something away, if it does. Each entry of the revocation list does.
+    pub(super) fn narrowing(&self) -> Option<Narrowing> {
+        let servers = self.narrows.clone().or_else(|| (self.kind == REVOCATION).then(Vec::new))?;
+        let position = Position { history: self.history, number: self.number };
+        Some(Narrowing { position, kind: self.kind.clone(), target: self.target.clone(), servers })
+    }
 }
 
 /// Entries from a number on, inclusive, in order.
 pub(super) async fn entries_from(connection: &mut PgConnection, from: i64, limit: i64) -> db::Result<Vec<Entry>> {
     Ok(sqlx::query_as!(
         Entry,
-        "select number, history, mark, kind, target from feed where number >= $1 order by number limit $2",
+        "select number, history, mark, kind, target, narrows from feed where number >= $1 order by number limit $2",
         from,
         limit,
     )
     .fetch_all(connection)
     .await?)
+}
+
+/// Entries after one number and up to another that take something away, in order.
+pub(super) async fn narrowing(
+    connection: &mut PgConnection,
+    (after, to): (i64, i64),
+    limit: i64,
+) -> db::Result<Vec<Narrowing>> {
+    let entries = sqlx::query_as!(
+        Entry,
+        "select number, history, mark, kind, target, narrows from feed
+         where number > $1 and number <= $2 and (narrows is not null or kind = $3) order by number limit $4",
+        after,
+        to,
+        REVOCATION,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(entries.iter().filter_map(Entry::narrowing).collect())
 }
 
 /// Begins a history, with an entry that says so.

@@ -18,7 +18,9 @@ pub use cause::Inactive;
 pub use introspect::{Active, Asker, Question, Verdict, introspect};
 pub use lease::{Position, Round, Stale};
 pub use live::{Live, SessionVerifier, SettingsNow, View};
-pub use principals::{KeyCaller, authenticate_key, authenticate_operator, authenticate_server, recognise_key};
+pub use principals::{
+    KeyCaller, authenticate_key, authenticate_operator, authenticate_server, check_key, recognise_key,
+};
 pub use revoked::{Cutoff, Revoked, Subject};
 pub use session::{Actor, Ancestor, Claims, check_session, effective_permissions, verify_session};
 pub(crate) use session::{algorithm, servers_of};

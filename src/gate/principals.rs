@@ -48,7 +48,11 @@ pub fn authenticate_key(
 }
 
 /// Whether a key, whatever its secret, and its agent may act now.
-pub(super) fn check_key(view: View<'_>, key: &Key) -> Result<Arc<Agent>, Inactive> {
+///
+/// # Errors
+///
+/// Why not.
+pub fn check_key(view: View<'_>, key: &Key) -> Result<Arc<Agent>, Inactive> {
     if key.revoked || view.live.revoked.whole(&Subject::Key(key.id)) {
         return Err(Inactive::Revoked);
     }

@@ -90,6 +90,7 @@ fn routes_and_description(app: &Arc<App>) -> (Router<Arc<App>>, utoipa::openapi:
         .merge(operators)
         .routes(routes!(keys_self::get))
         .routes(routes!(keys_self::revoke))
+        .routes(routes!(v1::stream::get))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .split_for_parts();
@@ -108,6 +109,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         .merge(v1::routes())
         .routes(routes!(keys_self::get))
         .routes(routes!(keys_self::revoke))
+        .routes(routes!(v1::stream::get))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .into_openapi()

@@ -67,7 +67,7 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::HostNotAllowed
         | Code::DirectUndecided
         | Code::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
+        Code::TooManyFailures | Code::TooManyStreams => StatusCode::TOO_MANY_REQUESTS,
         Code::TemporarilyUnavailable | Code::OutcomeUnknown | Code::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -77,7 +77,14 @@ impl Job {
 }
 
 /// Starts all jobs. Each runs as soon as this node is current, then on its period, until `stop`.
+///
+/// At `stop`, open streams end too: nothing else would tell them, and the service waits for its requests.
 pub fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let (feed, stopped) = (app.feed.clone(), stop.clone());
+    tasks.spawn(async move {
+        stopped.cancelled().await;
+        feed.end_subscriptions();
+    });
     for job in Job::ALL {
         let (app, stop) = (Arc::clone(app), stop.clone());
         tasks.spawn(async move {
@@ -127,6 +134,7 @@ pub fn measure(app: &App) {
     app.metrics.set_lease_remaining(round.remaining());
     let lag = crate::types::clock::BootInstant::now().since(round.sent);
     app.metrics.set_feed(u64::try_from(round.position.number).unwrap_or(0), lag);
+    app.metrics.set_stream_subscribers(app.feed.subscribers());
     app.metrics.set_audit_queue_depth(app.recorder.waiting());
     let (idle, all) = (app.db.reads().num_idle(), app.db.reads().size());
     app.metrics.set_db_pool_connections("idle", u64::try_from(idle).unwrap_or(0));

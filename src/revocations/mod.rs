@@ -17,7 +17,7 @@ use crate::types::id::RevocationId;
 use crate::types::page::{After, Listed, Page};
 
 pub use revoker::{QUEUE_MAX, Revoked, Revoker};
-pub use store::{Known, load_all, load_some, project_of, prune, restore, settle};
+pub use store::{Known, Named, load_all, load_some, project_of, prune, restore, settle};
 
 /// What may be revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]

@@ -250,16 +250,65 @@ pub async fn load_all(connection: &mut PgConnection) -> db::Result<Vec<Known>> {
     .await?)
 }
 
+/// An entry as nodes read it when it is new, with whom it reaches.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// Its id.
+    pub id: String,
+    /// Which kind.
+    pub kind: String,
+    /// Which one.
+    pub target: String,
+    /// Only what was issued up to then.
+    pub issued_before: Option<OffsetDateTime>,
+    /// The feed's history when it was made.
+    pub history: i64,
+    /// Its number there.
+    pub number: i64,
+    /// The servers that a token is for, or on which a key or an agent's keys have grants.
+    pub servers: Vec<String>,
+    /// The key of a token.
+    pub key_id: Option<String>,
+    /// The agent of a token or a key.
+    pub agent_id: Option<String>,
+}
+
+impl Named {
+    /// What is kept of it.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        Known {
+            kind: self.kind.clone(),
+            target: self.target.clone(),
+            issued_before: self.issued_before,
+            history: self.history,
+            number: self.number,
+        }
+    }
+}
+
 /// The entries named.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn load_some(connection: &mut PgConnection, ids: &[String]) -> db::Result<Vec<Known>> {
+pub async fn load_some(connection: &mut PgConnection, ids: &[String]) -> db::Result<Vec<Named>> {
     Ok(sqlx::query_as!(
-        Known,
-        r#"select kind, target, issued_before, coalesce(history, 0) as "history!", coalesce(number, 0) as "number!"
-           from revocations where id = any($1)"#,
+        Named,
+        r#"select r.id as "id!", r.kind as "kind!", r.target as "target!", r.issued_before, coalesce(r.history, 0) as "history!",
+                  coalesce(r.number, 0) as "number!", t.key_id as "key_id?", coalesce(t.agent_id, k.agent_id) as agent_id,
+                  case when r.kind = 'token' then array_remove(array[t.server_id], null)
+                       when r.kind in ('key', 'key_sessions') then array(
+                           select server_id from grants where holder = r.target
+                           union select g.server_id from key_roles kr join grants g on g.holder = kr.role_id where kr.key_id = r.target)
+                       when r.kind = 'agent' then array(
+                           select g.server_id from keys k join grants g on g.holder = k.id where k.agent_id = r.target
+                           union select g.server_id from keys k join key_roles kr on kr.key_id = k.id
+                                 join grants g on g.holder = kr.role_id where k.agent_id = r.target)
+                       else '{}' end as "servers!"
+           from revocations r left join sessions t on r.kind = 'token' and t.id = r.target
+                left join keys k on r.kind in ('key', 'key_sessions') and k.id = r.target
+           where r.id = any($1)"#,
         ids,
     )
     .fetch_all(connection)

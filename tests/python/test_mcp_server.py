@@ -15,7 +15,7 @@ from support import Authority, Connection, Example, Key, Server, connected, exam
 
 pytestmark = pytest.mark.anyio
 
-ALL_TOOLS = ["notes_delete", "notes_read", "notes_write"]
+ALL_TOOLS = ["notes_delete", "notes_read", "notes_wait", "notes_write"]
 REVISIONS = [("2026-07-28", "2026-07-28"), ("auto", "2026-07-28"), ("legacy", "2025-11-25")]
 REVOCATIONS = 10
 """How often each way of revoking is tried; each time the very next request must be refused."""

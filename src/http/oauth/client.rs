@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::header;
+use http::{Extensions, HeaderMap, header};
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use crate::app::App;
 use crate::audit::Entry;
-use crate::gate::{Inactive, KeyCaller, Server, authenticate_key, authenticate_server};
+use crate::gate::{Inactive, KeyCaller, Server, Version, authenticate_key, authenticate_server};
 use crate::http::caller::{address, bearer};
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
+use crate::http::problem::Problem;
 use crate::http::request_id::RequestId;
 use crate::observations::{Owner, Place};
 use crate::types::caller::Caller;
@@ -63,6 +64,31 @@ impl Asking {
 ///
 /// `invalid_client`, always the same words; `invalid_request` when two ways were used at once (RFC 6749 §2.3).
 pub(super) fn authenticate(app: &App, form: &Form<'_>, asking: &Asking) -> Result<Option<Client>, OAuthError> {
+    Ok(with_version(app, form, asking)?.map(|(client, _)| client))
+}
+
+/// The server that calls a route of `/v1`, and the version of its secret that it showed.
+///
+/// # Errors
+///
+/// No server, or one whose secret does not work; 503 when this node cannot prove that it is current.
+pub(in crate::http) fn calling_server(
+    app: &App,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<(Arc<Server>, i32), Problem> {
+    let form = Form::bare(headers, extensions);
+    let asking = Asking::of(app, &form);
+    match with_version(app, &form, &asking)? {
+        Some((Client::Server(server), version)) => Ok((server, version.number)),
+        Some((Client::Key(caller), _)) => {
+            Err(failed(app, &asking, Inactive::WrongType, Some(caller.key.id.as_str())).into())
+        }
+        None => Err(failed(app, &asking, Inactive::Malformed, None).into()),
+    }
+}
+
+fn with_version(app: &App, form: &Form<'_>, asking: &Asking) -> Result<Option<(Client, Version)>, OAuthError> {
     let basic = form.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(basic);
     let Some(claimed) = claimed(form, basic.as_ref().map(|basic| basic.as_str()))? else { return Ok(None) };
     let mut outcome = one(app, &claimed, asking.address)?;
@@ -94,7 +120,7 @@ pub(super) fn failed(app: &App, asking: &Asking, cause: Inactive, client: Option
     }
 }
 
-type Outcome = Result<Client, (Inactive, Option<String>)>;
+type Outcome = Result<(Client, Version), (Inactive, Option<String>)>;
 
 fn one(app: &App, claimed: &Claimed<'_>, address: Option<IpAddr>) -> Result<Outcome, OAuthError> {
     let Some(presented) = Presented::parse(&claimed.secret) else { return Ok(Err((Inactive::Malformed, None))) };
@@ -124,7 +150,7 @@ fn one(app: &App, claimed: &Claimed<'_>, address: Option<IpAddr>) -> Result<Outc
     Ok(match outcome {
         Ok((owner, version, client)) if named => {
             app.used(presented.reveal(), owner, &version, place);
-            Ok(client)
+            Ok((client, version))
         }
         Ok(_) => Err((Inactive::WrongSecret, Some(id()))),
         Err(cause) => Err((cause, Some(id()))),

@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::gate::{Position, Stale};
+use crate::http::problem::Problem;
 use crate::refusal::{Code, Refused};
 use crate::sessions::Refusal;
 
@@ -108,6 +109,22 @@ impl From<Refused> for OAuthError {
 impl From<Stale> for OAuthError {
     fn from(_: Stale) -> Self {
         Self::unavailable()
+    }
+}
+
+/// For the route of `/v1` whose caller authenticates as at an OAuth endpoint.
+impl From<OAuthError> for Problem {
+    fn from(error: OAuthError) -> Self {
+        let (code, detail) = match error.status {
+            StatusCode::TOO_MANY_REQUESTS => (Code::TooManyFailures, "Too many failed attempts; wait."),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                (Code::TemporarilyUnavailable, "This node cannot prove that it is current; try again.")
+            }
+            StatusCode::INTERNAL_SERVER_ERROR => (Code::Internal, "Something went wrong here."),
+            _ => (Code::Unauthenticated, "A server's `client_id` and secret are needed, in `Authorization`."),
+        };
+        let problem = Self::from(Refused::new(code, detail));
+        Self { retry_after: error.retry_after.or(problem.retry_after), ..problem }
     }
 }
 

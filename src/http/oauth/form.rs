@@ -80,7 +80,12 @@ pub(super) struct Form<'a> {
     pub(super) extensions: &'a http::Extensions,
 }
 
-impl Form<'_> {
+impl<'a> Form<'a> {
+    /// A request without a body: only what its headers say.
+    pub(super) const fn bare(headers: &'a HeaderMap, extensions: &'a http::Extensions) -> Self {
+        Self { parameters: Vec::new(), doubled: false, headers, extensions }
+    }
+
     /// The parameters, once the caller is known: only then is it told what is wrong with them.
     ///
     /// # Errors

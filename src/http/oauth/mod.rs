@@ -18,6 +18,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 
+pub(in crate::http) use client::calling_server;
 pub use error::{OAuthError, OAuthRefusals, Wire as OAuthWire};
 
 /// Routes that browsers of other origins may use (CORS): clients that run in pages.

@@ -12,6 +12,7 @@ pub mod roles;
 pub mod servers;
 pub mod sessions;
 pub mod settings;
+pub mod stream;
 
 use std::sync::Arc;
 

@@ -79,6 +79,7 @@ labels! {
     OfJob { job }
     OfState { state }
     OfTable { table }
+    OfReason { reason }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -171,6 +172,16 @@ impl Metrics {
     /// How long this node may go on answering from memory. Zero: it answers nothing.
     pub fn set_lease_remaining(&self, remaining: Duration) {
         self.feed.lease.set(remaining.as_secs_f64());
+    }
+
+    /// How many streams of revocations are open.
+    pub fn set_stream_subscribers(&self, streams: usize) {
+        self.feed.streams.set(u64::try_from(streams).unwrap_or(u64::MAX));
+    }
+
+    /// A stream was ended from this side: `slow`, `not_current` or `credential`.
+    pub fn stream_cut(&self, reason: &'static str) {
+        self.feed.cut.get_or_create(&OfReason { reason }).inc();
     }
 
     /// An audit entry could not be written.
@@ -273,6 +284,8 @@ struct Feed {
     lag: Measured<Seconds>,
     lease: Seconds,
     number: Number,
+    streams: Number,
+    cut: Family<OfReason, Counter>,
 }
 
 impl Feed {
@@ -281,6 +294,8 @@ impl Feed {
             lag: add(to, "mcpa_feed_lag_seconds", "How far this node is behind the database", Measured::default()),
             lease: add(to, "mcpa_lease_remaining_seconds", "Time left to answer from memory", Seconds::default()),
             number: add(to, "mcpa_feed_number", "The last change that this node applied", Number::default()),
+            streams: add(to, "mcpa_stream_subscribers", "Open streams of revocations", Number::default()),
+            cut: add(to, "mcpa_stream_cut_offs", "Streams that this node ended, by reason", Family::default()),
         }
     }
 }

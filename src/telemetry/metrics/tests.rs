@@ -15,7 +15,7 @@ fn page() -> String {
 const RESULTS: [&str; 2] = ["active", "unknown"];
 
 /// Every name that is written, with its type and labels.
-const METRICS: [(&str, &str, &str); 20] = [
+const METRICS: [(&str, &str, &str); 23] = [
     ("mcpa_audit_checkpoint_age_seconds", "gauge", ""),
     ("mcpa_audit_queue_depth", "gauge", ""),
     ("mcpa_audit_write_failures_total", "counter", ""),
@@ -35,6 +35,8 @@ const METRICS: [(&str, &str, &str); 20] = [
     ("mcpa_revocations_total", "counter", "kind"),
     ("mcpa_rows_without_partition", "gauge", "table"),
     ("mcpa_signing_key_expiry_timestamp_seconds", "gauge", "alg"),
+    ("mcpa_stream_cut_offs_total", "counter", "reason"),
+    ("mcpa_stream_subscribers", "gauge", ""),
     ("mcpa_token_requests_refused_total", "counter", "error,grant"),
     ("mcpa_tokens_issued_total", "counter", "grant"),
 ];
@@ -55,6 +57,8 @@ fn used() -> Metrics {
     metrics.set_keys("prod", "active", 12);
     metrics.set_feed(77, Duration::from_millis(5));
     metrics.set_lease_remaining(Duration::from_millis(2500));
+    metrics.set_stream_subscribers(3);
+    metrics.stream_cut("slow");
     metrics.audit_write_failure();
     metrics.set_audit_queue_depth(4);
     metrics.set_audit_checkpoint_age(Duration::from_mins(1));

@@ -7,6 +7,7 @@ pub mod jwt;
 pub mod node;
 pub mod proxy;
 pub mod seeded;
+pub mod sse;
 pub mod world;
 
 pub use actors::{Key, Operator, Server, exchange, text};
@@ -14,4 +15,5 @@ pub use cluster::TestDb;
 pub use node::{Node, Reply};
 pub use proxy::{Proxy, Road};
 pub use seeded::Seeded;
+pub use sse::{Event, Stream};
 pub use world::World;
