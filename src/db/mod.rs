@@ -11,6 +11,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::gate::Position;
 use crate::types::clock::BootInstant;
+use crate::types::switches::{Protection, on};
 
 /// Connections for everything but revocations and the follower.
 const GENERAL_CONNECTIONS_MAX: u32 = 12;
@@ -24,6 +25,13 @@ const ACQUIRE_SECONDS_MAX: Duration = Duration::from_secs(5);
 const BEGIN: &str = "begin isolation level read committed; set local lock_timeout = '2s'; \
     set local idle_in_transaction_session_timeout = '2s'; set local statement_timeout = '30s'; \
     set local synchronous_commit = on";
+
+/// What a change begins with where nothing asks for durability.
+const BEGIN_AS_THE_DATABASE_IS_SET: &str = "begin isolation level read committed";
+
+fn begin() -> &'static str {
+    if on(Protection::Durable) { BEGIN } else { BEGIN_AS_THE_DATABASE_IS_SET }
+}
 
 /// A transaction that changes something.
 pub type Tx = Transaction<'static, Postgres>;
@@ -124,8 +132,8 @@ impl Db {
 
     /// For revocations and the waiting for them only.
     #[must_use]
-    pub const fn reserved(&self) -> &PgPool {
-        &self.reserved
+    pub fn reserved(&self) -> &PgPool {
+        if on(Protection::Reserved) { &self.reserved } else { &self.general }
     }
 
     /// How to reach the database, for those with a connection of their own.
@@ -140,7 +148,7 @@ impl Db {
     ///
     /// No connection, or the database refuses.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(self.general.begin_with(BEGIN).await?)
+        Ok(self.general.begin_with(begin()).await?)
     }
 
     /// Begins a revocation, on a reserved connection.
@@ -149,7 +157,7 @@ impl Db {
     ///
     /// No connection, or the database refuses.
     pub async fn begin_reserved(&self) -> Result<Tx> {
-        Ok(self.reserved.begin_with(BEGIN).await?)
+        Ok(self.reserved().begin_with(begin()).await?)
     }
 
     /// Commits, and reads where the feed stands after it.
@@ -171,7 +179,7 @@ impl Db {
     ///
     /// The database cannot be asked.
     pub async fn position(&self) -> Result<Position> {
-        let head = sqlx::query!("select history, number from feed_head").fetch_one(&self.reserved).await?;
+        let head = sqlx::query!("select history, number from feed_head").fetch_one(self.reserved()).await?;
         Ok(Position { history: head.history, number: head.number })
     }
 

@@ -15,6 +15,7 @@ use crate::gate::Position;
 use crate::nodes::{self, Seen};
 use crate::settings::{self, LEASE_MAX};
 use crate::types::clock::BootInstant;
+use crate::types::switches::{Protection, on};
 
 /// A call is answered after this long at the latest; the change is then enforced by the end of the lease, and a 202 says so.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -90,7 +91,7 @@ impl Feed {
             }
             let rows_count = connected >= lease_over || self.shared.alone;
             let all = rows_count && seen.is_some() && receipt.pending() == 0;
-            if all || elapsed >= lease_over {
+            if all || elapsed >= lease_over || !on(Protection::Waiting) {
                 receipt.close(true, elapsed);
                 break;
             }

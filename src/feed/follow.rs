@@ -21,6 +21,7 @@ use crate::feed::{CHANNEL, Feed, KINDS, POLL_INTERVAL, history};
 use crate::gate::{Position, Round};
 use crate::nodes::{self, Beat};
 use crate::types::clock::{BootInstant, wall_clock};
+use crate::types::switches::{Protection, on};
 
 /// Feed entries read in one round. A round that reads as many does not renew the lease: there is more.
 const ENTRIES_MAX: i64 = 2_000;
@@ -134,10 +135,13 @@ impl Follower {
         if self.applied.is_none() {
             let loaded = load::load(&mut connection, &self.feed.live, &self.feed.shared).await?;
             self.applied = Some(loaded);
+            if !on(Protection::JoinFirst) {
+                self.extend(loaded.position);
+            }
         }
         self.join(&mut connection).await?;
         loop {
-            let more = tokio::time::timeout(ROUND_SECONDS_MAX, self.round(&mut connection))
+            let more = tokio::time::timeout(bound(Protection::RoundBound, ROUND_SECONDS_MAX), self.round(&mut connection))
                 .await
                 .map_err(|_| Lost::Slow)??;
             if stop.is_cancelled() {
@@ -145,7 +149,7 @@ impl Follower {
             }
             if !more {
                 let woken = self.feed.shared.wake.notified();
-                let _ = stop.run_until_cancelled(tokio::time::timeout(POLL_INTERVAL, woken)).await;
+                let _ = stop.run_until_cancelled(tokio::time::timeout(bound(Protection::Poll, POLL_INTERVAL), woken)).await;
             }
         }
         self.feed.live.stop_answering();
@@ -177,8 +181,13 @@ impl Follower {
     async fn round(&mut self, connection: &mut PgConnection) -> Result<bool, Lost> {
         let applied = self.applied.ok_or(Lost::History)?;
         let (sent, wall) = (BootInstant::now(), wall_clock());
-        let mut tx = connection.begin_with(BEGIN).await?;
-        let beat = nodes::beat(&mut tx, self.node, self.beat, applied.position).await?.ok_or(Lost::Removed)?;
+        let mut tx = connection.begin_with(if on(Protection::Durable) { BEGIN } else { "begin" }).await?;
+        let beat = nodes::beat(&mut tx, self.node, self.beat, applied.position).await?;
+        if beat.is_none() && !on(Protection::Beat) {
+            self.extend(applied.position);
+            return Ok(false);
+        }
+        let beat = beat.ok_or(Lost::Removed)?;
         if beat.recovering {
             return Err(Lost::Removed);
         }
@@ -196,11 +205,20 @@ impl Follower {
         let whole = count < ENTRIES_MAX;
         let before = self.feed.live.round();
         let lease = Duration::from_millis(u64::try_from(beat.lease_ms).unwrap_or(0));
+        let sent = if on(Protection::LeaseFromSent) { sent } else { BootInstant::now() };
         let round = Round { sent, wall, database: beat.now.into(), lease, position: last.position };
         self.feed.live.publish(if whole { round } else { Round { position: last.position, ..before } });
         self.feed.shared.applied.send_replace(last.position);
         self.watch(connection, &others, &beat).await?;
         Ok(!whole || last.position != applied.position)
+    }
+
+    /// What must never be done, and only a test does: a lease that no round has renewed.
+    fn extend(&self, position: Position) {
+        let (sent, wall) = (BootInstant::now(), wall_clock());
+        let settings = self.feed.live.settings.load();
+        let database = self.feed.live.round().database;
+        self.feed.live.publish(Round { sent, wall, database, lease: settings.longest_lease, position });
     }
 
     fn note_leases(&self, beat: &Beat) {
@@ -221,7 +239,7 @@ impl Follower {
             let (beat, since) = self.seen.entry(other.id).or_insert((other.beat, now));
             if *beat != other.beat {
                 (*beat, *since) = (other.beat, now);
-            } else if now.since(*since) > silence {
+            } else if now.since(*since) > silence || !on(Protection::Silence) {
                 nodes::remove_silent(connection, other.id, other.beat).await?;
                 tracing::info!(node = %other.id.simple(), "removed a node that fell silent");
             }
@@ -271,12 +289,12 @@ async fn entries(tx: &mut PgConnection, applied: Loaded, beat: &Beat) -> Result<
     let rows = store::entries_from(tx, applied.position.number, ENTRIES_MAX).await?;
     let mut rows = rows.into_iter();
     let first = rows.next().ok_or(Lost::History)?;
-    if first.number != applied.position.number || first.mark != applied.mark {
+    if (first.number != applied.position.number || first.mark != applied.mark) && on(Protection::Marks) {
         return Err(Lost::History);
     }
     let (mut batch, mut last, mut count) = (Batch::default(), applied, 1);
     for row in rows {
-        if row.number != last.position.number + 1 {
+        if row.number != last.position.number + 1 && on(Protection::Gapless) {
             return Err(Lost::History);
         }
         let kind = row.kind;
@@ -289,6 +307,11 @@ async fn entries(tx: &mut PgConnection, applied: Loaded, beat: &Beat) -> Result<
         count += 1;
     }
     Ok((batch, last, count))
+}
+
+/// How long something may take; without its protection, for ever.
+fn bound(protection: Protection, longest: Duration) -> Duration {
+    if on(protection) { longest } else { Duration::MAX }
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Lost> {

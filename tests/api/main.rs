@@ -35,4 +35,5 @@ mod servers;
 mod signing_rotation;
 mod tenants;
 mod tokens;
+mod upgrade;
 mod uses;
