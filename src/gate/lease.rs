@@ -90,8 +90,8 @@ impl Round {
         let now = BootInstant::now();
         let elapsed = now.since(self.sent);
         let stepped = wall_clock().abs_diff(self.wall.saturating_add(elapsed));
-        let running = now < self.ends() || (!on(Protection::Lease) && self.position != Position::default());
-        running && (stepped <= self.lease / 4 || !on(Protection::WallStep))
+        let held = now < self.ends() && (stepped <= self.lease / 4 || !on(Protection::WallStep));
+        held || (!on(Protection::Lease) && self.position != Position::default())
     }
 
     /// The database's clock now, as far as boot-time has moved it on.

@@ -1,6 +1,7 @@
 //! Protections that the fault tests take out one at a time, to show that each is needed. Without the feature `switches`,
 //! which only debug builds accept, every one is on, and the compiler removes the question.
 
+#[cfg(not(feature = "switches"))]
 use std::time::Duration;
 
 #[cfg(all(feature = "switches", not(debug_assertions)))]
