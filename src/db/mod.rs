@@ -69,6 +69,20 @@ impl Error {
         }
     }
 
+    /// Whether no connection could be had or kept, or the server is going down or coming up.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Sqlx(error) | Self::Unrecorded(error) | Self::OutcomeUnknown(error) => match error {
+                sqlx::Error::Io(_) => true,
+                sqlx::Error::Database(database) => {
+                    database.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))
+                }
+                _ => false,
+            },
+        }
+    }
+
     /// Whether trying again later may help: no connection, a lock held too long, the server going down or read-only.
     #[must_use]
     pub fn is_passing(&self) -> bool {

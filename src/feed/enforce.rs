@@ -139,19 +139,22 @@ impl Feed {
         asked.await.unwrap_or(false)
     }
 
-    /// How a change stands now, for those who ask again later.
+    /// How a change that the database holds stands now, for those who ask again later.
     ///
     /// # Errors
     ///
     /// The database cannot answer.
     pub async fn standing(&self, position: Position) -> crate::db::Result<Enforced> {
         let rows = self.own(self.rows().await?.0);
-        let done = Done { position, committed: BootInstant::now() };
-        let mut receipt = Receipt::new(done);
+        let current = self.db.position().await?;
+        // Who is in the history of now has loaded the whole database after it began, with everything of the ones before.
+        let asked = if position.history < current.history { Position { number: 0, ..current } } else { position };
+        let mut receipt = Receipt::new(Done { position: asked, committed: BootInstant::now() });
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
         receipt.look(&ids, &rows, Duration::ZERO);
         let complete = receipt.pending() == 0;
         receipt.close(complete, Duration::ZERO);
+        receipt.position = position;
         receipt.survives_failover = self.standby_is_synchronous().await;
         Ok(receipt.into_enforced())
     }

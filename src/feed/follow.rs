@@ -71,6 +71,17 @@ pub(super) enum Lost {
     Slow,
 }
 
+impl Lost {
+    /// The database cannot be reached, and nothing says that it is another one: what was leased may still be answered.
+    fn is_outage(&self) -> bool {
+        match self {
+            Self::Slow => true,
+            Self::Load(load::Error::Database(error)) => error.is_outage(),
+            _ => false,
+        }
+    }
+}
+
 impl From<sqlx::Error> for Lost {
     fn from(error: sqlx::Error) -> Self {
         Self::Load(error.into())
@@ -107,8 +118,12 @@ impl Follower {
         let follow = async {
             while !stop.is_cancelled() {
                 let Err(lost) = self.connected(&stop).await else { break };
-                self.feed.live.stop_answering();
-                tracing::warn!(reason = %lost, node = %self.node.simple(), "this node stopped answering until it is current again");
+                if lost.is_outage() {
+                    tracing::warn!(reason = %lost, node = %self.node.simple(), "the database is away: this node answers until its lease is over");
+                } else {
+                    self.feed.live.stop_answering();
+                    tracing::warn!(reason = %lost, node = %self.node.simple(), "this node stopped answering until it is current again");
+                }
                 let dead = match lost {
                     Lost::Dead(_) => true,
                     Lost::History => self.history_changed().await,
@@ -129,6 +144,8 @@ impl Follower {
     async fn connected(&mut self, stop: &CancellationToken) -> Result<(), Lost> {
         let mut connection = connect(self.feed.db.options()).await?;
         if !self.node.is_nil() {
+            // Nobody waits for a node without a row: what is left of its lease ends before the row goes.
+            self.feed.live.stop_answering();
             nodes::remove(&mut connection, self.node).await?;
         }
         self.feed.shared.connected.store(Arc::new(BootInstant::now()));
@@ -141,15 +158,17 @@ impl Follower {
         }
         self.join(&mut connection).await?;
         loop {
-            let more = tokio::time::timeout(bound(Protection::RoundBound, ROUND_SECONDS_MAX), self.round(&mut connection))
-                .await
-                .map_err(|_| Lost::Slow)??;
+            let more =
+                tokio::time::timeout(bound(Protection::RoundBound, ROUND_SECONDS_MAX), self.round(&mut connection))
+                    .await
+                    .map_err(|_| Lost::Slow)??;
             if stop.is_cancelled() {
                 break;
             }
             if !more {
                 let woken = self.feed.shared.wake.notified();
-                let _ = stop.run_until_cancelled(tokio::time::timeout(bound(Protection::Poll, POLL_INTERVAL), woken)).await;
+                let _ =
+                    stop.run_until_cancelled(tokio::time::timeout(bound(Protection::Poll, POLL_INTERVAL), woken)).await;
             }
         }
         self.feed.live.stop_answering();

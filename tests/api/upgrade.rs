@@ -55,7 +55,9 @@ impl Upgraded {
             for (name, server) in &servers {
                 let mut form = vec![("token", text(credential, "token"))];
                 let fields = credential["fields"].as_object().expect("fields");
-                form.extend(fields.iter().map(|(name, value)| (name.as_str(), value.as_str().expect("text").to_owned())));
+                form.extend(
+                    fields.iter().map(|(name, value)| (name.as_str(), value.as_str().expect("text").to_owned())),
+                );
                 let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
                 let reply = server.ask(&self.node, &form).await;
                 let expected = &credential["answers"][name];
@@ -103,7 +105,6 @@ impl Upgraded {
         all.iter().find(|credential| credential["what"] == what).unwrap_or_else(|| panic!("no {what}"))
     }
 }
-
 
 fn first_operator(told: &Value) -> String {
     let operators = told["operators"].as_array().expect("operators");

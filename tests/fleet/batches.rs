@@ -17,10 +17,8 @@ async fn revoked_without_general_connections(off: &[Protection]) -> bool {
     let node = Node::start(&db).await;
     let operator = node.operator().await;
     let server = operator.server(&node).await;
-    let keys = [
-        operator.key(&node, &server, &["tools/call"]).await,
-        operator.key(&node, &server, &["tools/call"]).await,
-    ];
+    let keys =
+        [operator.key(&node, &server, &["tools/call"]).await, operator.key(&node, &server, &["tools/call"]).await];
     let token = keys[0].session(&node, &server).await;
     let mut held = Vec::new();
     while let Ok(connection) = tokio::time::timeout(Duration::from_secs(2), node.app.db.reads().acquire()).await {
@@ -91,7 +89,8 @@ async fn guarantee_10_revocations_that_wait_are_committed_together() {
     // The first batch stands at the head of the feed; what comes meanwhile waits.
     let mut hold = db.connection().await;
     hold.execute("begin; select 1 from feed_head for update").await.expect("held");
-    let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let waiting =
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     let revoking = join_all(tokens.iter().map(|token| server.revoke(&node, token)));
     let releasing = async {
         node.until("the first batch stands", async || db.count(waiting).await > 0).await;

@@ -101,7 +101,7 @@ async fn guarantee_1_while_postgresql_crashes_and_recovers_nothing_revoked_is_ac
     let cluster = Mutex::new(cluster);
     let fleet = Fleet::on(db, without).await;
     withstand("PostgreSQL restarted", &fleet, async |seeded| {
-        pause(seeded, 500, 2_500).await;
+        pause(seeded, 2_500, 5_000).await;
         let mut cluster = cluster.lock().await;
         crash(&mut cluster).await;
         pause(seeded, 1, 1_500).await;
@@ -124,7 +124,9 @@ async fn survives(off: &[Protection], turns: usize) -> bool {
         let server = operator.server(&node).await;
         let key = operator.key(&node, &server, &["tools/call"]).await;
         // Everything so far is written.
-        own.db.execute("begin; set local synchronous_commit = on; update settings set audit_days = audit_days; commit").await;
+        own.db
+            .execute("begin; set local synchronous_commit = on; update settings set audit_days = audit_days; commit")
+            .await;
         operator.post(&node, &format!("/v1/keys/{}/revoke", key.id), json!({})).await.enforced();
         own.crash().await;
         // The node must not be there to write back what it knows.

@@ -201,7 +201,6 @@ impl Fleet {
         })
         .await;
     }
-
 }
 
 /// A client that gives up.

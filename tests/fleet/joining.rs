@@ -57,7 +57,6 @@ async fn joins(off: &[Protection]) -> usize {
                  and application_name = 'mcp-authority feed' and query ilike '%from revocations%'";
             // The moment at which the newcomer has read the revocations.
             first.until("it has loaded", async || db.count(rows).await > 0).await;
-            first.app.live.now();
             operator.post(&first, &format!("/v1/keys/{}/revoke", victim.id), serde_json::json!({})).await.enforced();
         };
         let (second, ()) = tokio::join!(joining, revoking);

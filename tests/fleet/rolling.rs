@@ -144,7 +144,8 @@ async fn three_nodes_are_replaced_one_after_another_and_no_call_is_refused() {
         node.ready(&balancer.client).await;
         balancer.doors.borrow_mut().push(node.url.clone());
     }
-    let callers = Callers { balancer: &balancer, server: &server, key: &key, calls: Cell::new(0), violations: Cell::new(0) };
+    let callers =
+        Callers { balancer: &balancer, server: &server, key: &key, calls: Cell::new(0), violations: Cell::new(0) };
     let replacing = async {
         for number in 0..3 {
             let mut new = Process::start(&db.options, &[]);

@@ -70,7 +70,8 @@ async fn storm(fleet: &Fleet, seed: u64, (count, until_first): (u64, bool), faul
         over: Cell::new(false),
     };
     let workers = join_all((0..REVOKING).map(|number| storm.revoke(Seeded::new(seed ^ (number as u64) << 8))));
-    let load = join_all((0..ASKING * 3).map(|number| storm.load(number % 3, Seeded::new(seed ^ (number as u64) << 16))));
+    let load =
+        join_all((0..ASKING * 3).map(|number| storm.load(number % 3, Seeded::new(seed ^ (number as u64) << 16))));
     let faults = async {
         let mut seeded = Seeded::new(seed ^ 0xFA);
         loop {

@@ -133,7 +133,11 @@ async fn carry(
                 }
             }
             got = server.read(&mut answered), if now != Road::Frozen => {
-                let Ok(length @ 1..) = got else { return };
+                let Ok(length @ 1..) = got else {
+                    // On a half-open connection the server's farewell is lost too.
+                    while lost && !matches!(client.read(&mut answered).await, Ok(0) | Err(_)) {}
+                    return;
+                };
                 if std::mem::take(&mut late) {
                     tokio::time::sleep(LATE).await;
                 }
