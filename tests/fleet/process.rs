@@ -17,6 +17,9 @@ use crate::support::node::{PUBLIC_URL, SECRET_KEY};
 /// A start takes no longer, however busy the machine is.
 const START_MAX: Duration = Duration::from_mins(1);
 
+/// Longer than the balancer of the test needs to notice, on a machine that is busy.
+const DRAIN_SECONDS: &str = "3";
+
 /// A running process.
 pub struct Process {
     child: Child,
@@ -44,6 +47,7 @@ impl Process {
             .env("MCPA_PUBLIC_URL", PUBLIC_URL)
             .env("MCPA_LISTEN", format!("127.0.0.1:{port}"))
             .env("MCPA_METRICS_LISTEN", "off")
+            .env("MCPA_DRAIN_SECONDS", DRAIN_SECONDS)
             .env("TEST_SWITCHES_OFF", &off)
             .env("TEST_CLOCKS", dir.path().join("clocks"))
             .stdin(Stdio::null())

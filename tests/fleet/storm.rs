@@ -12,7 +12,7 @@ use crate::support::Seeded;
 /// How many revocations each fault sees.
 const REVOCATIONS: u64 = 300;
 /// Revocations under way at once.
-const REVOKING: usize = 6;
+const REVOKING: usize = 16;
 /// Questions under way at each node, beside those of the revocations.
 const ASKING: usize = 2;
 /// The dead that are asked about again and again.
@@ -133,7 +133,7 @@ impl Storm<'_> {
                 Some(token) => self.ask(url, token, true).await,
                 None => self.ask(url, &self.fleet.key.key, false).await,
             }
-            pause(&mut seeded, 1, 6).await;
+            pause(&mut seeded, 3, 15).await;
         }
     }
 
