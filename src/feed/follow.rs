@@ -313,7 +313,7 @@ async fn entries(tx: &mut PgConnection, applied: Loaded, beat: &Beat) -> Result<
     }
     let (mut batch, mut last, mut count) = (Batch::default(), applied, 1);
     for row in rows {
-        if row.number != last.position.number + 1 && on(Protection::Gapless) {
+        if row.number != last.position.number + 1 {
             return Err(Lost::History);
         }
         let kind = row.kind;

@@ -26,8 +26,6 @@ pub enum Protection {
     Waiting,
     /// A row is removed only after its node was silent for longer than a lease.
     Silence,
-    /// A feed with a gap is not read on.
-    Gapless,
     /// A feed that does not hold the last applied entry, with its mark, is another database's.
     Marks,
     /// The feed is read also when nobody announces a change.
@@ -78,7 +76,7 @@ mod switched {
 
     use super::{Clock, Protection};
 
-    const ALL: [Protection; 15] = [
+    const ALL: [Protection; 14] = [
         Protection::Lease,
         Protection::ClockLast,
         Protection::LeaseFromSent,
@@ -87,7 +85,6 @@ mod switched {
         Protection::WallStep,
         Protection::Waiting,
         Protection::Silence,
-        Protection::Gapless,
         Protection::Marks,
         Protection::Poll,
         Protection::RoundBound,

@@ -59,7 +59,8 @@ pub(crate) fn whole(path: &str, text: &str) -> Vec<String> {
     if !(path == "Makefile" || path == "docker-compose.yml" || path.starts_with("deploy/")) {
         return Vec::new();
     }
-    let builds = |line: &&str| line.contains("cargo ") && (line.contains("switches") || line.contains("--all-features"));
+    let builds =
+        |line: &&str| line.contains("cargo ") && (line.contains("switches") || line.contains("--all-features"));
     let tests = |line: &str| ["cargo test", "cargo clippy", "cargo doc"].iter().any(|run| line.contains(run));
     let found = text.lines().enumerate().filter(|(_, line)| builds(line) && !tests(line));
     found.map(|(index, _)| format!("{path}:{}: builds what is for tests only", index + 1)).collect()
