@@ -34,8 +34,13 @@ demo: ## The tour without hands, against a throw-away instance
 
 .PHONY: test
 test: check ## All that CI runs: `make check`, then every test
-	cargo test --locked
+	cargo test --locked --features switches
 	scripts/test-python
+
+.PHONY: soak
+soak: ## 10,000 revocations for each fault instead of 300; the figures go to docs/soak.md
+	@scripts/setup test
+	scripts/soak
 
 .PHONY: check
 check: setup-test check-format check-queries check-lints check-docs check-generated check-dependencies ## Format, SQL data, lints, docs, generated files, dependencies

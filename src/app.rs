@@ -1,6 +1,7 @@
 //! The running service: what handlers and jobs can reach, and how it is put together.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -50,6 +51,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Slows those down who guess.
     pub failures: Failures,
+    /// The node goes: readiness says so, while requests are still taken.
+    pub draining: AtomicBool,
     /// Changes that run: a caller who hangs up cancels none of them, and the service waits for them when it stops.
     pub changes: TaskTracker,
 }
@@ -113,6 +116,7 @@ impl Running {
             observations: Observations::default(),
             metrics: Metrics::new(VERSION, &results),
             failures: Failures::default(),
+            draining: AtomicBool::new(false),
             changes: TaskTracker::new(),
         };
         let (stop_feed, stop_recorder) = (stop_feed.drop_guard(), stop_recorder.drop_guard());

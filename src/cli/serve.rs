@@ -3,11 +3,12 @@
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -163,7 +164,7 @@ async fn answer(
         tasks.spawn(async move { tls.watch(CERTIFICATE_LOOK_EVERY, stop).await });
     }
     announce(&app, address).await;
-    let ended = until_stopped(private).await;
+    let ended = until_stopped(private, &app).await;
     tracing::info!("stopping: no new requests, running ones may end");
     stop.cancel();
     tasks.close();
@@ -188,7 +189,7 @@ async fn announce(app: &App, address: SocketAddr) {
 }
 
 /// Until a signal; a private PostgreSQL that dies meanwhile is started again.
-async fn until_stopped(mut private: Option<&mut Embedded>) -> Result<(), Failure> {
+async fn until_stopped(mut private: Option<&mut Embedded>, app: &App) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
@@ -199,7 +200,10 @@ async fn until_stopped(mut private: Option<&mut Embedded>) -> Result<(), Failure
             }
         };
         let status = tokio::select! {
-            _ = terminate.recv() => return Ok(()),
+            _ = terminate.recv() => {
+                drain(app, &mut terminate, &mut interrupt).await;
+                return Ok(());
+            }
             _ = interrupt.recv() => return Ok(()),
             died = died => died?,
         };
@@ -207,6 +211,20 @@ async fn until_stopped(mut private: Option<&mut Embedded>) -> Result<(), Failure
         if let Some(private) = private.as_deref_mut() {
             private.restart().await?;
         }
+    }
+}
+
+/// Readiness says that this node goes, and requests are taken for a while longer, so that a load balancer has looked
+/// before a connection is refused. A second signal ends the wait.
+async fn drain(app: &App, terminate: &mut Signal, interrupt: &mut Signal) {
+    app.draining.store(true, Ordering::Relaxed);
+    if !app.config.drain.is_zero() {
+        tracing::info!(seconds = app.config.drain.as_secs(), "readiness says no; requests are still taken");
+    }
+    tokio::select! {
+        () = tokio::time::sleep(app.config.drain) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
 }
 

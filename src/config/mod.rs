@@ -58,6 +58,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// How long running requests may go on when the service is told to stop; 1 s to 600 s.
     pub shutdown: Duration,
+    /// How long requests are still taken after SIGTERM, while readiness says that the node goes.
+    pub drain: Duration,
     /// What is logged: the directives of a `tracing` filter, known to be good.
     pub log: String,
 }
@@ -119,6 +121,7 @@ impl Config {
         let migrate = draft.read("migrate", parse::choice);
         let trusted_proxies = draft.read("trusted_proxies", parse::networks);
         let shutdown = draft.read("shutdown_seconds", parse::shutdown);
+        let drain = draft.read("drain_seconds", parse::drain);
         let log = draft.read("log", parse::log);
         let whole = (|| {
             Some(Self {
@@ -133,6 +136,7 @@ impl Config {
                 behind_tls_proxy: behind_tls_proxy?,
                 trusted_proxies: trusted_proxies?,
                 shutdown: shutdown?,
+                drain: drain?,
                 log: log?,
             })
         })();

@@ -20,6 +20,8 @@ use super::public_url::PublicUrl;
 
 /// Seconds that a shutdown may be given.
 const SHUTDOWN_SECONDS: std::ops::RangeInclusive<u64> = 1..=600;
+/// Seconds that load balancers may be given before that.
+const DRAIN_SECONDS_MAX: u64 = 600;
 /// More secret keys than any rotation needs are a mistake.
 const SECRET_KEYS_MAX: usize = 16;
 /// Trusted proxies are compared one after the other at each request.
@@ -93,6 +95,14 @@ pub(super) fn shutdown(text: &str) -> Parsed<Duration> {
     let seconds = text.parse().ok().filter(|seconds| SHUTDOWN_SECONDS.contains(seconds));
     let wrong = || {
         Wrong(format!("{} is not a number of seconds from 1 to 600", shown(text)), "Write a whole number, such as 30")
+    };
+    seconds.map(Duration::from_secs).ok_or_else(wrong)
+}
+
+pub(super) fn drain(text: &str) -> Parsed<Duration> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= DRAIN_SECONDS_MAX);
+    let wrong = || {
+        Wrong(format!("{} is not a number of seconds from 0 to 600", shown(text)), "Write a whole number, such as 10")
     };
     seconds.map(Duration::from_secs).ok_or_else(wrong)
 }

@@ -35,7 +35,7 @@ const fn plain(name: &'static str) -> Setting {
 }
 
 /// Every setting there is.
-pub(super) const SETTINGS: [Setting; 13] = [
+pub(super) const SETTINGS: [Setting; 14] = [
     plain("listen"),
     plain("metrics_listen"),
     plain("public_url"),
@@ -47,6 +47,7 @@ pub(super) const SETTINGS: [Setting; 13] = [
     plain("tls_key"),
     plain("behind_tls_proxy"),
     Setting { name: "trusted_proxies", secret: false, list: true },
+    plain("drain_seconds"),
     plain("shutdown_seconds"),
     plain("log"),
 ];

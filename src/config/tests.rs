@@ -44,7 +44,7 @@ fn without_any_setting_the_defaults_hold() {
     assert_eq!(config.public_url.issuer(), "http://localhost:8080/oauth");
     assert_eq!(config.data_dir, PathBuf::from("./data"));
     assert_eq!((config.migrate, config.behind_tls_proxy), (true, false));
-    assert_eq!(config.shutdown, Duration::from_secs(30));
+    assert_eq!((config.shutdown, config.drain), (Duration::from_secs(30), Duration::ZERO));
     assert_eq!(config.log, "info");
     assert!(config.database_url.is_none() && config.secret_keys.is_none() && config.tls.is_none());
     assert!(config.trusted_proxies.is_empty());
@@ -111,6 +111,7 @@ fn every_mistake_is_told_at_once() {
         ("MCPA_MIGRATE", "yes"),
         ("MCPA_TLS_CERT", "/none"),
         ("MCPA_SHUTDOWN_SECONDS", "601"),
+        ("MCPA_DRAIN_SECONDS", "-1"),
         ("MCPA_LOG", "inof"),
         ("MCPA_DATA_DIR", ""),
         ("MCPA_LISTTEN", "canary"),
@@ -140,6 +141,7 @@ fn every_mistake_is_told_at_once() {
         "MCPA_TLS_CERT",
         "MCPA_TLS_KEY",
         "MCPA_SHUTDOWN_SECONDS",
+        "MCPA_DRAIN_SECONDS",
         "MCPA_LOG",
         "MCPA_DATA_DIR",
     ];

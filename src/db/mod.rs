@@ -12,6 +12,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::gate::Position;
 use crate::types::clock::BootInstant;
+use crate::types::switches::{Protection, on};
 
 /// Connections for everything but revocations and the follower.
 const GENERAL_CONNECTIONS_MAX: u32 = 12;
@@ -29,6 +30,13 @@ const BEGIN: &str = "begin isolation level read committed; set local lock_timeou
 /// What a list is read in. Such a statement may take its time, but not for ever.
 const BEGIN_LIST: &str = "begin isolation level read committed read only; set local plan_cache_mode = force_custom_plan; \
     set local statement_timeout = '30s'; set local idle_in_transaction_session_timeout = '30s'";
+
+/// What a change begins with where nothing asks for durability.
+const BEGIN_AS_THE_DATABASE_IS_SET: &str = "begin isolation level read committed";
+
+fn begin() -> &'static str {
+    if on(Protection::Durable) { BEGIN } else { BEGIN_AS_THE_DATABASE_IS_SET }
+}
 
 /// A transaction that changes something.
 pub type Tx = Transaction<'static, Postgres>;
@@ -63,6 +71,20 @@ impl Error {
     pub fn after_commit(self) -> Self {
         match self {
             Self::Sqlx(error) | Self::Unrecorded(error) | Self::OutcomeUnknown(error) => Self::OutcomeUnknown(error),
+        }
+    }
+
+    /// Whether no connection could be had or kept, or the server is going down or coming up.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Sqlx(error) | Self::Unrecorded(error) | Self::OutcomeUnknown(error) => match error {
+                sqlx::Error::Io(_) => true,
+                sqlx::Error::Database(database) => {
+                    database.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))
+                }
+                _ => false,
+            },
         }
     }
 
@@ -129,8 +151,8 @@ impl Db {
 
     /// For revocations and the waiting for them only.
     #[must_use]
-    pub const fn reserved(&self) -> &PgPool {
-        &self.reserved
+    pub fn reserved(&self) -> &PgPool {
+        if on(Protection::Reserved) { &self.reserved } else { &self.general }
     }
 
     /// How to reach the database, for those with a connection of their own.
@@ -145,7 +167,7 @@ impl Db {
     ///
     /// No connection, or the database refuses.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(self.general.begin_with(BEGIN).await?)
+        Ok(self.general.begin_with(begin()).await?)
     }
 
     /// Begins a revocation, on a reserved connection.
@@ -154,7 +176,7 @@ impl Db {
     ///
     /// No connection, or the database refuses.
     pub async fn begin_reserved(&self) -> Result<Tx> {
-        Ok(self.reserved.begin_with(BEGIN).await?)
+        Ok(self.reserved().begin_with(begin()).await?)
     }
 
     /// Begins the reading of a list. Its statement is planned for the filters that are there: a plan for any of them would
@@ -186,7 +208,7 @@ impl Db {
     ///
     /// The database cannot be asked.
     pub async fn position(&self) -> Result<Position> {
-        let head = sqlx::query!("select history, number from feed_head").fetch_one(&self.reserved).await?;
+        let head = sqlx::query!("select history, number from feed_head").fetch_one(self.reserved()).await?;
         Ok(Position { history: head.history, number: head.number })
     }
 

@@ -15,6 +15,7 @@ use crate::gate::Position;
 use crate::nodes::{self, Seen};
 use crate::settings::{self, LEASE_MAX};
 use crate::types::clock::BootInstant;
+use crate::types::switches::{Protection, on};
 
 /// A call is answered after this long at the latest; the change is then enforced by the end of the lease, and a 202 says so.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -90,7 +91,7 @@ impl Feed {
             }
             let rows_count = connected >= lease_over || self.shared.alone;
             let all = rows_count && seen.is_some() && receipt.pending() == 0;
-            if all || elapsed >= lease_over {
+            if all || elapsed >= lease_over || !on(Protection::Waiting) {
                 receipt.close(true, elapsed);
                 break;
             }
@@ -138,19 +139,22 @@ impl Feed {
         asked.await.unwrap_or(false)
     }
 
-    /// How a change stands now, for those who ask again later.
+    /// How a change that the database holds stands now, for those who ask again later.
     ///
     /// # Errors
     ///
     /// The database cannot answer.
     pub async fn standing(&self, position: Position) -> crate::db::Result<Enforced> {
         let rows = self.own(self.rows().await?.0);
-        let done = Done { position, committed: BootInstant::now() };
-        let mut receipt = Receipt::new(done);
+        let current = self.db.position().await?;
+        // Who is in the history of now has loaded the whole database after it began, with everything of the ones before.
+        let asked = if position.history < current.history { Position { number: 0, ..current } } else { position };
+        let mut receipt = Receipt::new(Done { position: asked, committed: BootInstant::now() });
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
         receipt.look(&ids, &rows, Duration::ZERO);
         let complete = receipt.pending() == 0;
         receipt.close(complete, Duration::ZERO);
+        receipt.position = position;
         receipt.survives_failover = self.standby_is_synchronous().await;
         Ok(receipt.into_enforced())
     }

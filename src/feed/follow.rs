@@ -21,6 +21,7 @@ use crate::feed::{CHANNEL, Feed, KINDS, POLL_INTERVAL, history};
 use crate::gate::{Position, Round};
 use crate::nodes::{self, Beat};
 use crate::types::clock::{BootInstant, wall_clock};
+use crate::types::switches::{Protection, on};
 
 /// Feed entries read in one round. A round that reads as many does not renew the lease: there is more.
 const ENTRIES_MAX: i64 = 2_000;
@@ -70,6 +71,17 @@ pub(super) enum Lost {
     Slow,
 }
 
+impl Lost {
+    /// The database cannot be reached, and nothing says that it is another one: what was leased may still be answered.
+    fn is_outage(&self) -> bool {
+        match self {
+            Self::Slow => true,
+            Self::Load(load::Error::Database(error)) => error.is_outage(),
+            _ => false,
+        }
+    }
+}
+
 impl From<sqlx::Error> for Lost {
     fn from(error: sqlx::Error) -> Self {
         Self::Load(error.into())
@@ -106,8 +118,12 @@ impl Follower {
         let follow = async {
             while !stop.is_cancelled() {
                 let Err(lost) = self.connected(&stop).await else { break };
-                self.feed.live.stop_answering();
-                tracing::warn!(reason = %lost, node = %self.node.simple(), "this node stopped answering until it is current again");
+                if lost.is_outage() {
+                    tracing::warn!(reason = %lost, node = %self.node.simple(), "the database is away: this node answers until its lease is over");
+                } else {
+                    self.feed.live.stop_answering();
+                    tracing::warn!(reason = %lost, node = %self.node.simple(), "this node stopped answering until it is current again");
+                }
                 let dead = match lost {
                     Lost::Dead(_) => true,
                     Lost::History => self.history_changed().await,
@@ -128,6 +144,8 @@ impl Follower {
     async fn connected(&mut self, stop: &CancellationToken) -> Result<(), Lost> {
         let mut connection = connect(self.feed.db.options()).await?;
         if !self.node.is_nil() {
+            // Nobody waits for a node without a row: what is left of its lease ends before the row goes.
+            self.feed.live.stop_answering();
             nodes::remove(&mut connection, self.node).await?;
         }
         self.feed.shared.connected.store(Arc::new(BootInstant::now()));
@@ -135,18 +153,23 @@ impl Follower {
             let loaded = load::load(&mut connection, &self.feed.live, &self.feed.shared).await?;
             self.applied = Some(loaded);
             self.feed.shared.subscribers.loaded(loaded.position);
+            if !on(Protection::JoinFirst) {
+                self.extend(loaded.position);
+            }
         }
         self.join(&mut connection).await?;
         loop {
-            let more = tokio::time::timeout(ROUND_SECONDS_MAX, self.round(&mut connection))
-                .await
-                .map_err(|_| Lost::Slow)??;
+            let more =
+                tokio::time::timeout(bound(Protection::RoundBound, ROUND_SECONDS_MAX), self.round(&mut connection))
+                    .await
+                    .map_err(|_| Lost::Slow)??;
             if stop.is_cancelled() {
                 break;
             }
             if !more {
                 let woken = self.feed.shared.wake.notified();
-                let _ = stop.run_until_cancelled(tokio::time::timeout(POLL_INTERVAL, woken)).await;
+                let _ =
+                    stop.run_until_cancelled(tokio::time::timeout(bound(Protection::Poll, POLL_INTERVAL), woken)).await;
             }
         }
         self.feed.live.stop_answering();
@@ -178,8 +201,13 @@ impl Follower {
     async fn round(&mut self, connection: &mut PgConnection) -> Result<bool, Lost> {
         let applied = self.applied.ok_or(Lost::History)?;
         let (sent, wall) = (BootInstant::now(), wall_clock());
-        let mut tx = connection.begin_with(BEGIN).await?;
-        let beat = nodes::beat(&mut tx, self.node, self.beat, applied.position).await?.ok_or(Lost::Removed)?;
+        let mut tx = connection.begin_with(if on(Protection::Durable) { BEGIN } else { "begin" }).await?;
+        let beat = nodes::beat(&mut tx, self.node, self.beat, applied.position).await?;
+        if beat.is_none() && !on(Protection::Beat) {
+            self.extend(applied.position);
+            return Ok(false);
+        }
+        let beat = beat.ok_or(Lost::Removed)?;
         if beat.recovering {
             return Err(Lost::Removed);
         }
@@ -199,11 +227,20 @@ impl Follower {
         let whole = count < ENTRIES_MAX;
         let before = self.feed.live.round();
         let lease = Duration::from_millis(u64::try_from(beat.lease_ms).unwrap_or(0));
+        let sent = if on(Protection::LeaseFromSent) { sent } else { BootInstant::now() };
         let round = Round { sent, wall, database: beat.now.into(), lease, position: last.position };
         self.feed.live.publish(if whole { round } else { Round { position: last.position, ..before } });
         self.feed.shared.applied.send_replace(last.position);
         self.watch(connection, &others, &beat).await?;
         Ok(!whole || last.position != applied.position)
+    }
+
+    /// What must never be done, and only a test does: a lease that no round has renewed.
+    fn extend(&self, position: Position) {
+        let (sent, wall) = (BootInstant::now(), wall_clock());
+        let settings = self.feed.live.settings.load();
+        let database = self.feed.live.round().database;
+        self.feed.live.publish(Round { sent, wall, database, lease: settings.longest_lease, position });
     }
 
     fn note_leases(&self, beat: &Beat) {
@@ -224,7 +261,7 @@ impl Follower {
             let (beat, since) = self.seen.entry(other.id).or_insert((other.beat, now));
             if *beat != other.beat {
                 (*beat, *since) = (other.beat, now);
-            } else if now.since(*since) > silence {
+            } else if now.since(*since) > silence || !on(Protection::Silence) {
                 nodes::remove_silent(connection, other.id, other.beat).await?;
                 tracing::info!(node = %other.id.simple(), "removed a node that fell silent");
             }
@@ -274,7 +311,7 @@ async fn entries(tx: &mut PgConnection, applied: Loaded, beat: &Beat) -> Result<
     let rows = store::entries_from(tx, applied.position.number, ENTRIES_MAX).await?;
     let mut rows = rows.into_iter();
     let first = rows.next().ok_or(Lost::History)?;
-    if first.number != applied.position.number || first.mark != applied.mark {
+    if (first.number != applied.position.number || first.mark != applied.mark) && on(Protection::Marks) {
         return Err(Lost::History);
     }
     let (mut batch, mut last, mut count) = (Batch::default(), applied, 1);
@@ -292,6 +329,11 @@ async fn entries(tx: &mut PgConnection, applied: Loaded, beat: &Beat) -> Result<
         count += 1;
     }
     Ok((batch, last, count))
+}
+
+/// How long something may take; without its protection, for ever.
+fn bound(protection: Protection, longest: Duration) -> Duration {
+    if on(protection) { longest } else { Duration::MAX }
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Lost> {

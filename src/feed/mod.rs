@@ -27,6 +27,7 @@ use crate::gate::{Live, Position};
 use crate::secrets::Sealing;
 use crate::signing::Signers;
 use crate::types::clock::BootInstant;
+use crate::types::switches::{Protection, on};
 
 pub use enforce::{Enforced, NodeState, STANDBY_WAIT_MAX};
 pub use follow::{Follower, Start};
@@ -154,6 +155,9 @@ impl Feed {
     pub async fn announce(&self, stop: tokio_util::sync::CancellationToken) {
         while stop.run_until_cancelled(self.shared.announce.notified()).await.is_some() {
             let sent = async { store::wake(&mut *self.db.reserved().acquire().await?, CHANNEL).await };
+            if !on(Protection::WakeUps) {
+                continue;
+            }
             if let Err(error) = sent.await {
                 tracing::debug!(%error, "a wake-up was not sent");
             }

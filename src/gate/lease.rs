@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::types::clock::{BootInstant, Timestamp, wall_clock};
+use crate::types::switches::{Protection, on};
 
 /// A place in the change feed. Numbers of different histories do not compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -89,7 +90,8 @@ impl Round {
         let now = BootInstant::now();
         let elapsed = now.since(self.sent);
         let stepped = wall_clock().abs_diff(self.wall.saturating_add(elapsed));
-        now < self.ends() && stepped <= self.lease / 4
+        let held = now < self.ends() && (stepped <= self.lease / 4 || !on(Protection::WallStep));
+        held || (!on(Protection::Lease) && self.position != Position::default())
     }
 
     /// The database's clock now, as far as boot-time has moved it on.

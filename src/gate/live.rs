@@ -12,6 +12,7 @@ use crate::types::clock::Timestamp;
 use crate::types::id::{AgentId, KeyId, OperatorId, RoleId, ServerId};
 use crate::types::keyring::Keyring;
 use crate::types::resource::Canonical;
+use crate::types::switches::{Protection, on};
 
 /// The public half of a key that signs session tokens.
 pub struct SessionVerifier {
@@ -108,8 +109,9 @@ impl Live {
     pub fn answer<T>(&self, answer: impl FnOnce(View<'_>) -> T) -> Result<T, Stale> {
         let round = self.round();
         let view = View { live: self, now: self.tell(round.now()), position: round.position };
+        let held_before = !on(Protection::ClockLast) && round.holds();
         let answered = answer(view);
-        if round.holds() { Ok(answered) } else { Err(Stale) }
+        if held_before || round.holds() { Ok(answered) } else { Err(Stale) }
     }
 
     /// The last round. For the lease itself, readiness and metrics; answers go through [`Live::answer`].

@@ -1,5 +1,6 @@
 //! `/health/live` and `/health/ready`.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Json;
@@ -52,7 +53,7 @@ pub async fn ready(State(app): AppState) -> Response {
     let schema = applied.ok().and_then(Result::ok);
     let current = schema == Some(crate::db::schema_of_binary());
     let writing = app.recorder.can_record();
-    let whole = held && current && writing;
+    let whole = held && current && writing && !app.draining.load(Ordering::Relaxed);
     let word = |right: bool, yes: &str, no: &str| if right { yes } else { no }.to_owned();
     let ready = Ready {
         status: word(whole, "ready", "unavailable"),

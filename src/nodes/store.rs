@@ -70,7 +70,7 @@ pub async fn beat(tx: &mut PgConnection, id: Uuid, last: i64, applied: Position)
         r#"update nodes set beat = beat + 1, history = $3, applied = $4, beat_at = authority_now()
            from settings s, feed_head h
            where nodes.id = $1 and nodes.beat = $2
-           returning authority_now() as "now!", s.lease_ms, greatest(s.lease_ms, s.previous_lease_ms) as "longest!",
+           returning authority_now() as "now!", s.lease_ms, greatest(s.lease_ms, case when s.updated_at > authority_now() - interval '2 minutes' then s.previous_lease_ms end) as "longest!",
                      h.history as head_history, h.number as head_number, pg_is_in_recovery() as "recovering!""#,
         id,
         last,

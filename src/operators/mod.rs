@@ -246,7 +246,7 @@ pub async fn rotate(
 ///
 /// No such operator, or it is the last one with all rights.
 pub async fn revoke(db: &Db, by: &Caller, id: &str, reason: Option<String>) -> Result<(Operator, Done), Refused> {
-    let mut tx = db.begin().await?;
+    let mut tx = db.begin_reserved().await?;
     let operator = lock(&mut tx, by, id).await?;
     let new = New { reason, project: None, ..New::of(Kind::Operator, id, "") };
     let (entry, _) = revocations::add(&mut tx, by, &new).await?;

@@ -85,14 +85,17 @@ pub async fn installation(connection: &mut PgConnection) -> db::Result<uuid::Uui
     Ok(sqlx::query!("select installation from settings").fetch_one(connection).await?.installation)
 }
 
-/// The longest lease that any node may be under.
+/// The longest lease that any node may be under: the one before counts for two minutes, twice as long as any lease.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
 pub async fn longest_lease(connection: &mut PgConnection) -> db::Result<Duration> {
-    let row = sqlx::query!(r#"select greatest(lease_ms, previous_lease_ms) as "longest!" from settings"#)
-        .fetch_one(connection)
-        .await?;
+    let row = sqlx::query!(
+        r#"select greatest(lease_ms, case when updated_at > authority_now() - interval '2 minutes' then previous_lease_ms end) as "longest!"
+           from settings"#
+    )
+    .fetch_one(connection)
+    .await?;
     Ok(Duration::from_millis(u64::from(row.longest.unsigned_abs())))
 }

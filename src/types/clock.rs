@@ -5,6 +5,8 @@ use std::time::Duration;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use time::OffsetDateTime;
 
+use crate::types::switches::{Clock, moved};
+
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// A point in time on the database's clock, in microseconds since 1970.
@@ -75,7 +77,7 @@ impl BootInstant {
         let id = ClockId::Boottime;
         #[cfg(not(target_os = "linux"))]
         let id = ClockId::Monotonic;
-        Self(duration(clock_gettime(id)))
+        Self(moved(duration(clock_gettime(id)), Clock::Boot))
     }
 
     /// This long later.
@@ -94,7 +96,7 @@ impl BootInstant {
 /// Reads the wall clock, only to notice when somebody sets it.
 #[must_use]
 pub fn wall_clock() -> Duration {
-    duration(clock_gettime(ClockId::Realtime))
+    moved(duration(clock_gettime(ClockId::Realtime)), Clock::Wall)
 }
 
 fn duration(read: Timespec) -> Duration {

@@ -13,3 +13,4 @@ pub mod patch;
 pub mod permission;
 pub mod redacted;
 pub mod resource;
+pub mod switches;

@@ -128,6 +128,8 @@ async fn guarantee_7_a_database_that_lost_a_revocation_gets_it_back_and_all_sess
     let dead = operator.key(&one, &server, &["tools/call"]).await;
     let alive = operator.key(&one, &server, &["tools/call"]).await;
     let token = alive.session(&one, &server).await;
+    let early = json!({"kind": "agent", "id": operator.agent(&one).await});
+    let early = operator.post(&one, "/v1/revocations", early).await.created();
     // A replica that lags: what happens from here on it never gets.
     proxy.set(Road::Cut);
     let replica = db.copy().await;
@@ -141,7 +143,7 @@ async fn guarantee_7_a_database_that_lost_a_revocation_gets_it_back_and_all_sess
     // It is promoted.
     proxy.set(Road::Cut);
     db.become_copy(replica).await;
-    assert_eq!(db.count("select count(*) from revocations").await, 0, "the promoted database lacks it");
+    assert_eq!(db.count("select count(*) from revocations").await, 1, "the promoted database lacks it");
     proxy.set(Road::Open);
     for node in [&one, &two] {
         let mut answers = Vec::new();
@@ -158,6 +160,10 @@ async fn guarantee_7_a_database_that_lost_a_revocation_gets_it_back_and_all_sess
         let fresh = alive.session(node, &server).await;
         assert!(server.accepts(&one, &fresh).await && server.accepts(&two, &fresh).await);
     }
+    // Who is in the new history has loaded what the database kept of the old one.
+    let receipt = operator.get(&one, &format!("/v1/revocations/{}", early["id"].as_str().expect("an id"))).await.ok();
+    assert_eq!(receipt["enforced"]["complete"], true, "{receipt}");
+    assert_eq!(receipt["enforced"]["position"], early["enforced"]["position"], "{receipt}");
     let written_back = format!("select count(*) from revocations where kind = 'key' and target = '{}'", dead.id);
     assert_eq!(db.count(&written_back).await, 1);
     assert_eq!(db.count("select history from feed_head").await, 2, "one new history, however many nodes");
@@ -271,4 +277,21 @@ async fn guarantee_10_revocations_that_are_committed_together_do_not_fail_togeth
         let expected = if index % 4 == 1 { 422 } else { 201 };
         assert_eq!(reply.status.as_u16(), expected, "{index} {}", reply.text);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guarantee_6_a_lease_that_was_shortened_counts_at_its_old_length_for_two_minutes() {
+    let db = TestDb::new().await;
+    let node = Node::start(&db).await;
+    let operator = node.operator().await;
+    let longest = async || node.app.live.settings.load().longest_lease.as_millis();
+    for lease in [30_000, 2_000] {
+        operator.patch(&node, "/v1/settings", json!({"lease_ms": lease})).await.ok();
+        node.until("the longest lease is noticed", async || longest().await == 30_000).await;
+    }
+    node.advance(&db, 100).await;
+    node.until("a round is through", async || node.app.live.round().lease.as_millis() == 2_000).await;
+    assert_eq!(longest().await, 30_000);
+    node.advance(&db, 30).await;
+    node.until("nobody can be under it any more", async || longest().await == 2_000).await;
 }

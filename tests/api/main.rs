@@ -41,4 +41,5 @@ mod stream_faults;
 mod stream_told;
 mod tenants;
 mod tokens;
+mod upgrade;
 mod uses;

@@ -49,6 +49,23 @@ pub(crate) fn finished(path: &str, text: &str) -> Vec<String> {
     found
 }
 
+/// What takes protections out is on only where tests are run.
+pub(crate) fn whole(path: &str, text: &str) -> Vec<String> {
+    if path == "Cargo.toml" {
+        let manifest: toml::Table = text.parse().unwrap_or_default();
+        let default = manifest.get("features").and_then(|features| features.get("default"));
+        return default.map(|_| vec![format!("{path}: no feature is on by itself")]).unwrap_or_default();
+    }
+    if !(path == "Makefile" || path == "docker-compose.yml" || path.starts_with("deploy/")) {
+        return Vec::new();
+    }
+    let builds =
+        |line: &&str| line.contains("cargo ") && (line.contains("switches") || line.contains("--all-features"));
+    let tests = |line: &str| ["cargo test", "cargo clippy", "cargo doc"].iter().any(|run| line.contains(run));
+    let found = text.lines().enumerate().filter(|(_, line)| builds(line) && !tests(line));
+    found.map(|(index, _)| format!("{path}:{}: builds what is for tests only", index + 1)).collect()
+}
+
 /// Every dependency names a version, and no version is a star.
 pub(crate) fn versions(path: &str, text: &str) -> Vec<String> {
     if !path.ends_with("Cargo.toml") {
@@ -117,7 +134,7 @@ fn resolve(folder: &Path, target: &str) -> Option<PathBuf> {
 }
 
 mod tests {
-    use super::{MARKS, finished, introduced, links, short, versions};
+    use super::{MARKS, finished, introduced, links, short, versions, whole};
     use std::path::Path;
 
     #[test]
@@ -141,6 +158,14 @@ mod tests {
         assert!(
             finished("src/a.rs", "// todo! in a comment\nlet a = \"#[allow\"; #[expect(x, reason = \"y\")]").is_empty()
         );
+    }
+
+    #[test]
+    fn a_build_without_protections_is_found() {
+        assert_eq!(whole("deploy/Dockerfile", "RUN cargo build --release --features switches").len(), 1);
+        assert_eq!(whole("Makefile", "RUN := cargo run --all-features --").len(), 1);
+        assert_eq!(whole("Cargo.toml", "[features]\ndefault = [\"switches\"]\nswitches = []").len(), 1);
+        assert!(whole("Makefile", "\tcargo test --locked --features switches\n\tcargo run").is_empty());
     }
 
     #[test]

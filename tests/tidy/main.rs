@@ -65,6 +65,11 @@ fn holds(rule: impl Fn(&str, &str) -> Vec<String>) {
 }
 
 #[test]
+fn what_is_shipped_has_all_its_protections() {
+    holds(files::whole);
+}
+
+#[test]
 fn modules_use_only_what_is_declared_above_them() {
     let order = architecture::order(&fs::read_to_string(top().join("src/lib.rs")).unwrap());
     holds(|path, text| architecture::floors(&order, path, text));

@@ -333,7 +333,7 @@ pub async fn revoke(
     Body(body): Body<Revoke>,
 ) -> Result<Receipted<Key>, Problem> {
     let reason = body.checked()?;
-    let key = keys::get(&mut *app.db.reads().acquire().await?, &by.caller, id.as_str()).await?;
+    let key = keys::get(&mut *app.db.reserved().acquire().await?, &by.caller, id.as_str()).await?;
     let new = New { reason, ..New::of(Kind::Key, id.as_str(), &key.project) };
     let revoked = app.revoker.revoke(&by.caller, new).await?;
     let enforced = super::revocations::enforce(&app, Kind::Key, revoked.done).await;

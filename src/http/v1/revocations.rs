@@ -67,7 +67,7 @@ pub async fn create(
     }
     let revoked = app.revoker.revoke(&by.caller, new).await?;
     let enforced = enforce(&app, kind, revoked.done).await;
-    let entry = revocations::get(&mut *app.db.reads().acquire().await?, &by.caller, &revoked.id).await?;
+    let entry = revocations::get(&mut *app.db.reserved().acquire().await?, &by.caller, &revoked.id).await?;
     let status = if enforced.complete { StatusCode::CREATED } else { StatusCode::ACCEPTED };
     let location = format!("/v1/revocations/{}", entry.id);
     Ok((
@@ -100,7 +100,7 @@ async fn checked(app: &App, by: &Caller, body: CreateRevocation) -> Result<New, 
             None
         }
         _ => {
-            let mut connection = app.db.reads().acquire().await?;
+            let mut connection = app.db.reserved().acquire().await?;
             let project = revocations::project_of(&mut connection, by.projects(), body.kind, &target).await?;
             Some(project.ok_or_else(|| Refused::not_found(body.kind.as_str()))?)
         }

@@ -113,7 +113,7 @@ pub async fn revoke(
     Body(body): Body<Revoke>,
 ) -> Result<Receipted<Session>, Problem> {
     let reason = body.checked()?;
-    let mut connection = app.db.reads().acquire().await?;
+    let mut connection = app.db.reserved().acquire().await?;
     let found = sessions::find(&mut connection, &by.caller, id.as_str()).await?;
     let session = found.ok_or_else(|| Refused::not_found("session"))?;
     let project = revocations::project_of(&mut connection, by.caller.projects(), Kind::Token, id.as_str()).await?;

@@ -46,6 +46,17 @@ impl TestDb {
         Self { options: cluster.clone().database(&name), name }
     }
 
+    /// A database without anything in it.
+    pub async fn empty() -> Self {
+        let db = Self::new().await;
+        let mut cluster = db.options.clone().database("postgres").connect().await.expect("the cluster answers");
+        for sql in [format!("drop database {}", db.name), format!("create database {} template template0", db.name)] {
+            cluster.execute(AssertSqlSafe(sql)).await.expect("empty");
+        }
+        cluster.close().await.expect("closed");
+        db
+    }
+
     /// A copy of this database as it is now. Nobody may be connected to it, or is cut off.
     pub async fn copy(&self) -> Self {
         let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
@@ -21,6 +22,12 @@ pub enum Road {
     Cut,
     /// Nothing passes, and nobody is told.
     Frozen,
+    /// What the node sends goes nowhere, on every connection of now, for ever: nobody tells it.
+    HalfOpen,
+    /// Everything takes a while.
+    Slow,
+    /// The answer to a COMMIT of the follower comes late.
+    LateCommits,
     /// A COMMIT of the pools is not passed on; its connection is closed.
     LoseCommits,
     /// A COMMIT of the pools is passed on and done; its connection is closed before the answer is.
@@ -28,6 +35,11 @@ pub enum Road {
     /// A COMMIT of the pools is passed on and done; the answer is replaced by the last words of a dying backend.
     DieAfterCommit,
 }
+
+/// How long each step takes on a slow road.
+const SLOW: Duration = Duration::from_millis(15);
+/// By how much the answer to a COMMIT is late.
+const LATE: Duration = Duration::from_millis(800);
 
 /// A proxy between one node and its database.
 pub struct Proxy {
@@ -82,17 +94,25 @@ async fn carry(
     broken: Arc<AtomicUsize>,
 ) {
     let (mut sent, mut answered) = (Vec::new(), [0_u8; 16 * 1024]);
-    let (mut started, mut follower) = (false, false);
+    let (mut started, mut follower, mut lost, mut late) = (false, false, false, false);
     loop {
         let now = *road.borrow_and_update();
         if now == Road::Cut {
             return;
         }
+        lost |= now == Road::HalfOpen;
         tokio::select! {
             changed = road.changed() => if changed.is_err() { return },
             got = client.read_buf(&mut sent), if now != Road::Frozen => {
                 if matches!(got, Ok(0) | Err(_)) {
                     return;
+                }
+                if lost {
+                    sent.clear();
+                    continue;
+                }
+                if now == Road::Slow {
+                    tokio::time::sleep(SLOW).await;
                 }
                 while let Some(length) = message(&sent, started) {
                     let whole: Vec<u8> = sent.drain(..length).collect();
@@ -106,13 +126,21 @@ async fn carry(
                         end(&mut client, &mut server, &whole, now).await;
                         return;
                     }
+                    late = now == Road::LateCommits && follower && whole.starts_with(b"Q") && contains(&whole, b"COMMIT");
                     if server.write_all(&whole).await.is_err() {
                         return;
                     }
                 }
             }
             got = server.read(&mut answered), if now != Road::Frozen => {
-                let Ok(length @ 1..) = got else { return };
+                let Ok(length @ 1..) = got else {
+                    // On a half-open connection the server's farewell is lost too.
+                    while lost && !matches!(client.read(&mut answered).await, Ok(0) | Err(_)) {}
+                    return;
+                };
+                if std::mem::take(&mut late) {
+                    tokio::time::sleep(LATE).await;
+                }
                 if client.write_all(&answered[..length]).await.is_err() {
                     return;
                 }
