@@ -2,6 +2,7 @@
 
 use crate::hot::Row;
 use crate::report::{Figures, Table};
+use crate::scale::FEW;
 
 /// Throughput of an answer from memory, of a bare axum route's in the same pair, at least.
 const THROUGHPUT_RATIO_MIN: f64 = 0.95;
@@ -59,7 +60,7 @@ pub(crate) fn goals(figures: &Figures) -> Table {
         ));
     }
     if let Some(scale) = &figures.scale {
-        for start in scale.starts.iter().skip(1) {
+        for start in scale.starts.iter().filter(|start| start.keys > FEW) {
             let what = format!("start with {} keys, {} revocations: ready, s", start.keys, start.revocations);
             all.push(at_most(&what, READY_SECONDS_MAX, start.ready_seconds, 2));
         }

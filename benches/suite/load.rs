@@ -37,7 +37,7 @@ struct Seen {
     p999: u64,
 }
 
-/// What a run showed. Latencies in microseconds.
+/// What a run showed. Processor time of the process that answers for each request, and latencies, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Run {
     pub(crate) requests: u64,
@@ -46,6 +46,8 @@ pub(crate) struct Run {
     pub(crate) p50: u64,
     pub(crate) p99: u64,
     pub(crate) p999: u64,
+    /// Memory that the process has resident afterwards, in bytes.
+    pub(crate) resident: u64,
 }
 
 /// Where and as whom.
@@ -87,5 +89,6 @@ pub(crate) fn run(guard: &Guard, target: Target<'_>, bodies: Bodies<'_>, time: D
         p50: seen.p50,
         p99: seen.p99,
         p999: seen.p999,
+        resident: target.process.memory("VmRSS")?,
     })
 }

@@ -167,6 +167,7 @@ fn introspection(rows: &[hot::Row]) -> Table {
         "/s of axum's",
         "CPU of axum's",
         "CPU µs more",
+        "resident MiB",
     ]);
     for row in rows {
         let ratio = |value: Option<f64>| value.map(|value| format!("{value:.2}")).unwrap_or_default();
@@ -180,6 +181,7 @@ fn introspection(rows: &[hot::Row]) -> Table {
             ratio(row.throughput_ratio),
             ratio(row.cpu_ratio),
             row.cpu_more.map(|value| format!("{value:.1}")).unwrap_or_default(),
+            row.runs.last().map(|run| mib(run.resident)).unwrap_or_default(),
         ]);
     }
     table
@@ -248,9 +250,9 @@ fn starts(scale: &Scale) -> Table {
         String::new(),
         format!("{:.0} a key", scale.bytes_a_key),
         format!("{:.0} a revocation", scale.bytes_a_revocation),
+        String::new(),
     ];
     for (start, each) in scale.starts.iter().zip(each) {
-        let mib = |bytes: u64| (bytes / 1_024 / 1_024).to_string();
         table.row([
             start.keys.to_string(),
             start.revocations.to_string(),
@@ -295,6 +297,10 @@ fn memory(calls: &[Call]) -> Table {
         table.row([call.name.to_owned(), call.nanos.to_string(), call.ceiling.to_owned(), format!("{ratio:.2}")]);
     }
     table
+}
+
+fn mib(bytes: u64) -> String {
+    (bytes / 1_024 / 1_024).to_string()
 }
 
 fn whole(value: f64) -> String {

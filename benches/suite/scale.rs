@@ -16,7 +16,8 @@ use crate::process::{Guard, Node};
 use crate::seed;
 use crate::world::{Asker, Machine, World};
 
-const FEW: usize = 1_000;
+/// Keys of the database that the big one is compared with.
+pub(crate) const FEW: usize = 1_000;
 /// More questions than a node answers in a second.
 const QUESTIONS_A_SECOND: u64 = 150_000;
 /// What was needed only while loading is given back by then.
@@ -75,28 +76,36 @@ pub(crate) async fn measure(machine: &Machine, size: Size, pace: Pace) -> anyhow
     let many = Filled::new(machine, "many", size.keys, pace).await?;
     let few_node = few.world.node().await?;
     let mut starts = vec![start(&few_node, FEW, 0).await?];
-    crate::say(&format!("a start with {} keys", size.keys));
-    let many_node = many.world.node().await?;
-    starts.push(start(&many_node, size.keys, 0).await?);
-    let mut pairs = vec![compare((&few, &few_node), (&many, &many_node), 0, pace)?];
-    many_node.stop().await?;
+    let with_keys = begin(&many, size.keys, 0, &mut starts).await?;
+    let mut pairs = vec![compare((&few, &few_node), (&many, &with_keys), 0, pace)?];
+    with_keys.stop().await?;
+    // Beside few keys, so that the revocations do not fit into what loading the keys has left free.
+    let revoked = Filled::new(machine, "revoked", FEW, pace).await?;
+    seed::revocations(&revoked.world, size.revocations).await?;
+    begin(&revoked, FEW, size.revocations, &mut starts).await?.stop().await?;
     seed::revocations(&many.world, size.revocations).await?;
-    crate::say(&format!("a start with {} revocations", size.revocations));
-    let many_node = many.world.node().await?;
-    starts.push(start(&many_node, size.keys, size.revocations).await?);
-    pairs.push(compare((&few, &few_node), (&many, &many_node), size.revocations, pace)?);
-    many_node.stop().await?;
+    let with_both = begin(&many, size.keys, size.revocations, &mut starts).await?;
+    pairs.push(compare((&few, &few_node), (&many, &with_both), size.revocations, pace)?);
+    with_both.stop().await?;
     few_node.stop().await?;
-    few.world.db.close().await;
-    many.world.db.close().await;
-    let resident: Vec<f64> = starts.iter().map(|start| float(start.resident)).collect();
-    let [little, keys, both] = *resident.as_slice() else { anyhow::bail!("three starts") };
-    Ok(Scale {
-        starts,
-        bytes_a_key: (keys - little) / float((size.keys - FEW) as u64),
-        bytes_a_revocation: (both - keys) / float(size.revocations as u64),
-        pairs,
-    })
+    for filled in [few, many, revoked] {
+        filled.world.db.close().await;
+    }
+    // What a start holds beyond that with few keys and nothing revoked, shared among what it has more.
+    let little = starts.first().map_or(0.0, |start| float(start.resident));
+    let each = |number: usize, count: usize| {
+        starts.get(number).map_or(f64::NAN, |start| (float(start.resident) - little) / float(count as u64))
+    };
+    let (bytes_a_key, bytes_a_revocation) = (each(1, size.keys - FEW), each(2, size.revocations));
+    Ok(Scale { bytes_a_key, bytes_a_revocation, starts, pairs })
+}
+
+/// Starts a node and notes how it started.
+async fn begin(on: &Filled<'_>, keys: usize, revocations: usize, starts: &mut Vec<Start>) -> anyhow::Result<Node> {
+    crate::say(&format!("a start with {keys} keys, {revocations} revocations"));
+    let node = on.world.node().await?;
+    starts.push(start(&node, keys, revocations).await?);
+    Ok(node)
 }
 
 impl<'a> Filled<'a> {
