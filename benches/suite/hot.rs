@@ -142,15 +142,11 @@ impl<'a> Stage<'a> {
     /// A run of a case. Its answers are counted by the service itself: every one is the right one, or the run is none.
     async fn one(&self, case: &Case, time: Duration) -> anyhow::Result<Run> {
         let target = self.at(&self.node.process);
-        let count = async || -> anyhow::Result<(u64, u64)> {
-            let all = self.world.counter(self.node, "mcpa_introspections_total").await?;
-            Ok((all, self.world.counter(self.node, "mcpa_introspections_total{result=\"active\"}").await?))
-        };
         let unseen = if case.name == UNSEEN { Some(self.unseen(time).await?) } else { None };
         let bodies = unseen.as_deref().map_or(Bodies::One(&case.body), Bodies::Each);
-        let before = count().await?;
+        let before = self.world.answered(self.node).await?;
         let run = run(&self.world.machine.guard, target, bodies, time)?;
-        let after = count().await?;
+        let after = self.world.answered(self.node).await?;
         let (all, active) = (after.0 - before.0, after.1 - before.1);
         // What was under way when wrk ended is answered, and not counted by it.
         ensure!(

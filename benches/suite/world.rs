@@ -203,11 +203,27 @@ impl World<'_> {
         Ok(reply.bytes().await?.to_vec())
     }
 
-    /// A counter of the node, all its labels together that begin like this.
-    pub(crate) async fn counter(&self, node: &Node, series: &str) -> anyhow::Result<u64> {
+    /// How many questions the node has answered so far, and how many of them with "active". Returns when nothing moves any
+    /// more: what was under way when the load ended is among them.
+    pub(crate) async fn answered(&self, node: &Node) -> anyhow::Result<(u64, u64)> {
+        let mut before = self.counted(node).await?;
+        loop {
+            tokio::time::sleep(POLL).await;
+            let now = self.counted(node).await?;
+            if now == before {
+                return Ok(now);
+            }
+            before = now;
+        }
+    }
+
+    async fn counted(&self, node: &Node) -> anyhow::Result<(u64, u64)> {
         let text = self.machine.client.get(format!("http://{}/metrics", node.metrics)).send().await?.text().await?;
-        let lines = text.lines().filter(|line| line.starts_with(series));
-        Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum())
+        let count = |series: &str| -> u64 {
+            let lines = text.lines().filter(|line| line.starts_with(series));
+            lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+        };
+        Ok((count("mcpa_introspections_total{"), count("mcpa_introspections_total{result=\"active\"}")))
     }
 
     /// Makes tokens like this one, with the service's own signing key: as good as issued ones, and never seen by a node.

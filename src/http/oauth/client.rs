@@ -151,7 +151,8 @@ impl Claimed<'_> {
         if !encoded(&self.secret) && !self.id.as_deref().is_some_and(encoded) {
             return None;
         }
-        let decoded = |text: &str| Cow::Owned(percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned());
+        let decoded =
+            |text: &str| Cow::Owned(percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned());
         Some(Claimed { id: self.id.as_deref().map(decoded), secret: decoded(&self.secret) })
     }
 }
