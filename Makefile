@@ -15,12 +15,14 @@ TOOLS := target/tools
 CARGO_DENY := $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 CARGO_MACHETE := $(TOOLS)/cargo-machete-$(CARGO_MACHETE_VERSION)/bin/cargo-machete
 
+# Arguments of `make bench`; `make bench BENCH=--help` lists them.
+BENCH ?=
 RUN := cargo run --locked --bin mcp-authority --
 OPENAPI := openapi/authority.json
 
 ##@ Run
 
-.PHONY: bench run
+.PHONY: run
 run: ## Build and serve; with no database configured it starts a private PostgreSQL
 	@scripts/setup run
 	@$(RUN) serve
@@ -45,11 +47,12 @@ soak: ## 10,000 revocations for each fault instead of 300; the figures go to doc
 .PHONY: check
 check: setup-test check-format check-queries check-lints check-docs check-generated check-dependencies ## Format, SQL data, lints, docs, generated files, dependencies
 
-.PHONY: fix
-bench: ## What an answer from memory costs, next to ceilings measured in the same run
-	@scripts/setup run
-	@cargo bench --locked --bench gate
+.PHONY: bench
+bench: ## What the service costs, beside ceilings of the same run; BENCH=--quick takes minutes instead of a quarter of an hour
+	@scripts/setup bench
+	@cargo bench --locked --bench suite -- $(BENCH)
 
+.PHONY: fix
 fix: setup-test ## Repair what `make check` finds, as far as a program can
 	scripts/sqlx-data write
 	cargo clippy --fix --allow-dirty --allow-no-vcs --allow-staged --locked --all-targets --all-features
