@@ -59,7 +59,8 @@ impl Route {
         };
         match self {
             Self::Introspect => introspect::post(State(app), received).await.into_response(),
-            Self::Token => token::post(State(app), received).await.into_response(),
+            // Kept apart: it is the larger by far, and whoever only asks would carry its room along.
+            Self::Token => Box::pin(token::post(State(app), received)).await.into_response(),
         }
     }
 }
