@@ -254,7 +254,7 @@ mod tests {
         fn told(&self, kind: &str, target: &str, servers: &[ServerId]) -> [Option<What>; 3] {
             let servers = servers.iter().map(ToString::to_string).collect();
             let entry = Narrowing { position: Position::default(), kind: kind.into(), target: target.into(), servers };
-            self.tells(notice(self.view(), &entry, None))
+            self.tells(notice(self.view(), &entry, None).as_ref())
         }
 
         fn told_of(&self, kind: Kind, target: &str, servers: &[ServerId]) -> [Option<What>; 3] {
@@ -271,11 +271,11 @@ mod tests {
             };
             let (kind, target) = ("revocation".to_owned(), "rev_1".to_owned());
             let entry = Narrowing { position: Position::default(), kind, target, servers: Vec::new() };
-            self.tells(notice(self.view(), &entry, Some(&row)))
+            self.tells(notice(self.view(), &entry, Some(&row)).as_ref())
         }
 
-        fn tells(&self, notice: Option<Notice>) -> [Option<What>; 3] {
-            [self.own, self.by_role, self.other].map(|server| notice.as_ref().and_then(|notice| notice.tells(server)))
+        fn tells(&self, notice: Option<&Notice>) -> [Option<What>; 3] {
+            [self.own, self.by_role, self.other].map(|server| notice.and_then(|notice| notice.tells(server)))
         }
 
         fn view(&self) -> View<'_> {

@@ -113,13 +113,13 @@ pub struct Subscription {
 
 impl Subscription {
     /// Begins: nothing that the queue holds up to `here` counts. `missed` is told first to one who comes back from `at`.
-    pub fn begin(&mut self, at: Position, here: Position, missed: Vec<Notice>) {
+    pub fn begin(&mut self, at: Position, here: Position, missed: &[Notice]) {
         (self.at, self.from) = (at, here);
         self.take(missed.iter());
     }
 
     /// The next thing to tell, and its place.
-    pub fn next(&mut self) -> Option<(Position, Told)> {
+    pub fn pop(&mut self) -> Option<(Position, Told)> {
         let (position, told) = self.told.pop_front()?;
         self.at = position;
         Some((position, told))

@@ -21,9 +21,7 @@ pub(super) struct RequestId(pub String);
 /// The layer of the router.
 pub(super) async fn layer(State(app): AppState, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let span = |id: &str, method: &Method| {
-        tracing::info_span!("request", id = %id, %method, route = route.as_deref().unwrap_or("none"))
-    };
+    let span = |id: &str, method: &Method| tracing::info_span!("request", id = %id, %method, route = route.as_deref().unwrap_or("none"));
     answered((&app, route.as_deref()), request, span, |request| next.run(request)).await
 }
 

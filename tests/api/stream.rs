@@ -249,7 +249,8 @@ async fn a_reader_that_does_not_keep_up_is_cut_off_and_told_where_to_come_back()
     node.stop().await;
 }
 
-fn basic_credentials(server: &Server) -> String {
+/// As a header says them.
+pub fn basic_credentials(server: &Server) -> String {
     use base64::Engine;
     let pair = format!("{}:{}", server.id, server.secret);
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))

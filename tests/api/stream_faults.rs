@@ -2,13 +2,71 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
+use http_body_util::BodyExt;
 use serde_json::json;
 
-use crate::stream::position;
-use crate::support::{Node, Proxy, Road, Stream, TestDb};
+use crate::stream::{basic_credentials, position};
+use crate::support::{Node, Proxy, Road, Server, Stream, TestDb};
 
 /// Longer than the time between two signs of life.
 const SILENCE: Duration = Duration::from_millis(1_500);
+
+/// A stream without a connection: nothing of it is made before it is asked for.
+async fn unbuffered(node: &Node, server: &Server) -> Body {
+    let request = http::Request::get("/v1/revocations/stream").header("authorization", basic_credentials(server));
+    let request = request.body(Body::empty()).expect("a request");
+    let service = mcp_authority::http::service(&node.app);
+    let response = tower::ServiceExt::oneshot(service, request).await.expect("an answer");
+    assert_eq!(response.status().as_u16(), 200);
+    let mut body = response.into_body();
+    assert!(piece(&mut body).await.contains("event: open"));
+    body
+}
+
+async fn piece(body: &mut Body) -> String {
+    let frame = body.frame().await.expect("it goes on").expect("a frame");
+    String::from_utf8(frame.into_data().expect("data").to_vec()).expect("UTF-8")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guarantee_1_an_alive_that_is_due_waits_for_what_was_told_before_it() {
+    let db = TestDb::new().await;
+    let node = Node::start(&db).await;
+    let operator = node.operator().await;
+    let server = operator.server(&node).await;
+    let keys = [operator.key(&node, &server, &["*"]).await, operator.key(&node, &server, &["*"]).await];
+    let mut body = unbuffered(&node, &server).await;
+    for key in keys {
+        assert!(piece(&mut body).await.contains("event: alive"));
+        // Nobody reads; by then the next one is overdue.
+        tokio::time::sleep(SILENCE).await;
+        operator.post(&node, &format!("/v1/keys/{}/revoke", key.id), json!({})).await.enforced();
+        let first = piece(&mut body).await;
+        assert!(first.contains("event: revoked") && first.contains(&key.id), "{first}");
+    }
+    drop(body);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guarantee_3_an_alive_that_is_due_is_not_said_when_the_lease_is_over() {
+    let db = TestDb::new().await;
+    let one = Node::start(&db).await;
+    let proxy = Proxy::start(&db).await;
+    let two = Node::start_at(&db, proxy.options(&db), &[]).await;
+    let server = one.operator().await.server(&one).await;
+    two.until("node two knows the server", async || server.ask(&two, &[("token", "x")]).await.status == 200).await;
+    let mut body = unbuffered(&two, &server).await;
+    assert!(piece(&mut body).await.contains("event: alive"));
+    proxy.set(Road::Frozen);
+    two.until("its lease is over", async || two.app.live.answer(|_| ()).is_err()).await;
+    tokio::time::sleep(SILENCE).await;
+    let said = tokio::time::timeout(SILENCE, piece(&mut body)).await;
+    assert!(said.is_err(), "{said:?}");
+    proxy.set(Road::Open);
+    assert!(piece(&mut body).await.contains("event: alive"));
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guarantee_3_a_node_that_is_not_current_is_silent_and_tells_what_it_missed_before_it_is_alive() {

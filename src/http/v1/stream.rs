@@ -109,7 +109,7 @@ async fn begin(
         Some(Ok(at)) => Some(at),
     };
     let Some(at) = after else {
-        subscription.begin(now, now, Vec::new());
+        subscription.begin(now, now, &[]);
         return Ok(false);
     };
     // Another node may have told it more than this one knows yet.
@@ -120,14 +120,14 @@ async fn begin(
     }
     let missed = if at == now { Some(Vec::new()) } else { app.feed.missed(at, now).await? };
     match missed {
-        Some(missed) => subscription.begin(at, now, missed),
+        Some(missed) => subscription.begin(at, now, &missed),
         None => return Ok(begin_anew(subscription, now)),
     }
     Ok(false)
 }
 
 fn begin_anew(subscription: &mut Subscription, now: Position) -> bool {
-    subscription.begin(now, now, Vec::new());
+    subscription.begin(now, now, &[]);
     true
 }
 
@@ -158,7 +158,7 @@ impl Stream {
                 self.app.metrics.stream_cut("credential");
                 return None;
             }
-            if let Some((position, told)) = self.subscription.next() {
+            if let Some((position, told)) = self.subscription.pop() {
                 return Some(match told {
                     Told::Notice(what, notice) => event(what.as_str(), position, &notice),
                     Told::Reset => event("reset", position, &Nothing {}),
