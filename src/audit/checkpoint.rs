@@ -74,8 +74,7 @@ pub(super) async fn next(
     let (number, previous) = last.map_or((1, String::new()), |last| (last.number + 1, fingerprint(&last.jws)));
     let next = Checkpoint { number, previous, iat: now.unix_timestamp(), heads: moved, removed };
     let Some(jws) = (signer.sign)(&next) else { return Ok(None) };
-    let removes = next.removed.is_some();
-    if !store::insert_checkpoint(connection, (number, signer.kid, &jws), removes).await? {
+    if !store::insert_checkpoint(connection, (number, signer.kid, &jws), next.removed.is_some()).await? {
         return Ok(None);
     }
     store::set_covered(connection, &next.heads).await?;
