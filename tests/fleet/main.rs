@@ -8,6 +8,7 @@
 #![expect(unreachable_pub, reason = "the modules of a test crate are its only users")]
 
 mod batches;
+mod caches;
 mod clocks;
 mod database;
 mod faults;
