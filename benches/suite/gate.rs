@@ -86,7 +86,7 @@ fn median(call: impl Fn()) -> u64 {
             for _ in 0..CALLS {
                 call();
             }
-            (processor() - began) / CALLS
+            processor().saturating_sub(began) / CALLS
         })
         .collect();
     rounds.sort_unstable();

@@ -21,19 +21,19 @@ const MANY_OF_FEW_MIN: f64 = 0.95;
 
 struct Goal {
     what: String,
-    goal: String,
+    bound: String,
     found: String,
     reached: bool,
 }
 
 fn at_least(what: &str, goal: f64, found: f64, digits: usize) -> Goal {
     let number = |value: f64| format!("{value:.digits$}");
-    Goal { what: what.to_owned(), goal: format!("≥ {}", number(goal)), found: number(found), reached: found >= goal }
+    Goal { what: what.to_owned(), bound: format!("≥ {}", number(goal)), found: number(found), reached: found >= goal }
 }
 
 fn at_most(what: &str, goal: f64, found: f64, digits: usize) -> Goal {
     let number = |value: f64| format!("{value:.digits$}");
-    Goal { what: what.to_owned(), goal: format!("≤ {}", number(goal)), found: number(found), reached: found <= goal }
+    Goal { what: what.to_owned(), bound: format!("≤ {}", number(goal)), found: number(found), reached: found <= goal }
 }
 
 /// Of what was measured.
@@ -71,8 +71,8 @@ pub(crate) fn goals(figures: &Figures) -> Table {
         }
     }
     let mut table = Table::new(&["what", "goal", "found", "reached"]);
-    for Goal { what, goal, found, reached } in all {
-        table.row([what, goal, found, if reached { "yes" } else { "no" }.to_owned()]);
+    for Goal { what, bound, found, reached } in all {
+        table.row([what, bound, found, if reached { "yes" } else { "no" }.to_owned()]);
     }
     table
 }

@@ -73,7 +73,7 @@ pub(crate) async fn measure(world: &World<'_>, node: &Node, operator: &str, pace
     let stage = Stage::new(world, node, operator).await?;
     let names = ["bare axum", "bare hyper"].into_iter().chain(stage.cases.iter().map(|case| case.name));
     let mut rows: Vec<(&'static str, Vec<Run>, Vec<Run>)> = names.map(|name| (name, Vec::new(), Vec::new())).collect();
-    let mut note = |name: &str, run: Run, beside: Option<Run>| {
+    let mut keep = |name: &str, run: Run, beside: Option<Run>| {
         if let Some((_, runs, besides)) = rows.iter_mut().find(|(known, ..)| *known == name) {
             runs.push(run);
             besides.extend(beside);
@@ -85,16 +85,16 @@ pub(crate) async fn measure(world: &World<'_>, node: &Node, operator: &str, pace
     }
     for round in 1..=pace.rounds {
         crate::say(&format!("introspection, round {round} of {}", pace.rounds));
-        note("bare hyper", run(&world.machine.guard, stage.at(&stage.hyper), stage.first(), pace.run)?, None);
+        keep("bare hyper", run(&world.machine.guard, stage.at(&stage.hyper), stage.first(), pace.run)?, None);
         for case in &stage.cases {
             let beside = if case.paired {
                 let beside = run(&world.machine.guard, stage.at(&stage.axum), stage.first(), pace.run)?;
-                note("bare axum", beside, None);
+                keep("bare axum", beside, None);
                 Some(beside)
             } else {
                 None
             };
-            note(case.name, stage.one(case, pace.run).await?, beside);
+            keep(case.name, stage.one(case, pace.run).await?, beside);
         }
     }
     stage.axum.kill()?;

@@ -39,8 +39,8 @@ end
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(
-    '\n{"requests":%d,"micros":%d,"bytes":%d,"broken":%d,"refused":%d,"p50":%d,"p99":%d,"p999":%d,"max":%d}\n',
-    summary.requests, summary.duration, summary.bytes,
+    '\n{"requests":%d,"micros":%d,"broken":%d,"refused":%d,"p50":%d,"p99":%d,"p999":%d,"max":%d}\n',
+    summary.requests, summary.duration,
     errors.connect + errors.read + errors.write + errors.timeout, errors.status,
     latency:percentile(50), latency:percentile(99), latency:percentile(99.9), latency.max))
 end

@@ -29,7 +29,6 @@ pub(crate) enum Bodies<'a> {
 struct Seen {
     requests: u64,
     micros: u64,
-    bytes: u64,
     broken: u64,
     refused: u64,
     p50: u64,

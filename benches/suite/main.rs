@@ -149,7 +149,7 @@ async fn measure(args: &Args) -> anyhow::Result<Figures> {
     }
     world.db.close().await;
     if wanted(Part::Scale) {
-        figures.scale = Some(scale::measure(&machine, plan.size, plan.size_rounds).await?);
+        figures.scale = Some(Box::pin(scale::measure(&machine, plan.size, plan.size_rounds)).await?);
     }
     machine.end().await?;
     Ok(figures)

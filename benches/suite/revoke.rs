@@ -131,11 +131,11 @@ impl Stage {
         let first = nodes.first().context("a node")?;
         let asker = world.asker(first, operator, &format!("mail{}", nodes.len())).await?;
         let agent = world.agent(first, operator).await?;
-        let doomed = time.as_secs() as usize * REVOCATIONS_A_SECOND as usize + 1;
+        let doomed = usize::try_from(time.as_secs())? * REVOCATIONS_A_SECOND as usize + 1;
         let make = async |number: usize| -> anyhow::Result<Credential> {
             let key = world.key(first, operator, &agent, &asker).await?;
             // Keys and session tokens in turn.
-            let (token, body) = if number % 2 == 0 {
+            let (token, body) = if number.is_multiple_of(2) {
                 (key.key, json!({"kind": "key", "id": key.id}))
             } else {
                 let token = world.session(first, &key, &asker).await?;
@@ -144,19 +144,19 @@ impl Stage {
             };
             Ok(Credential { token, body, dead: AtomicBool::new(false) })
         };
-        let mut made = Vec::with_capacity(doomed + LASTING);
+        let mut credentials = Vec::with_capacity(doomed + LASTING);
         for from in (0..doomed + LASTING).step_by(MAKERS) {
             let batch = (from..(from + MAKERS).min(doomed + LASTING)).map(&make);
-            made.extend(futures_util::future::try_join_all(batch).await?);
+            credentials.extend(futures_util::future::try_join_all(batch).await?);
         }
-        let lasting = made.split_off(doomed).into_iter().map(|credential| credential.token).collect();
+        let lasting = credentials.split_off(doomed).into_iter().map(|credential| credential.token).collect();
         Ok(Self {
             client: world.machine.client.clone(),
             nodes: nodes.iter().map(|node| node.process.url("")).collect(),
             asker,
             operator: operator.to_owned(),
             lasting,
-            doomed: made,
+            doomed: credentials,
             begun: AtomicUsize::new(0),
             unanswered: AtomicUsize::new(0),
             violations: AtomicUsize::new(0),
@@ -171,8 +171,10 @@ impl Stage {
     async fn question(&self, number: usize, due: Instant) -> anyhow::Result<()> {
         let begun = self.begun.load(Ordering::SeqCst);
         // The one that comes next is among them: questions about it are under way when it is revoked.
-        let recent =
-            (number % 2 == 0).then(|| self.doomed.get((begun + 1).saturating_sub(number / 2 % RECENT + 1))).flatten();
+        let recent = number
+            .is_multiple_of(2)
+            .then(|| self.doomed.get((begun + 1).saturating_sub(number / 2 % RECENT + 1)))
+            .flatten();
         if let Some(credential) = recent {
             self.ask(number, credential).await?;
         } else {

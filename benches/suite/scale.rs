@@ -44,12 +44,14 @@ pub(crate) struct Pair {
     pub(crate) many_cpu_micros: f64,
     pub(crate) throughput_ratio: f64,
     pub(crate) cpu_ratio: f64,
-    pub(crate) few_p99: u64,
-    pub(crate) many_p99: u64,
+    pub(crate) few_p99: f64,
+    pub(crate) many_p99: f64,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Scale {
+    /// Of the two that are compared.
+    pub(crate) keys: [usize; 2],
     pub(crate) starts: Vec<Start>,
     pub(crate) bytes_a_key: f64,
     pub(crate) bytes_a_revocation: f64,
@@ -97,7 +99,7 @@ pub(crate) async fn measure(machine: &Machine, size: Size, pace: Pace) -> anyhow
         starts.get(number).map_or(f64::NAN, |start| (float(start.resident) - little) / float(count as u64))
     };
     let (bytes_a_key, bytes_a_revocation) = (each(1, size.keys - FEW), each(2, size.revocations));
-    Ok(Scale { bytes_a_key, bytes_a_revocation, starts, pairs })
+    Ok(Scale { keys: [FEW, size.keys], starts, bytes_a_key, bytes_a_revocation, pairs })
 }
 
 /// Starts a node and notes how it started.
@@ -181,8 +183,8 @@ fn compare(
         many_cpu_micros: of(&|pair| pair.1.cpu_micros),
         throughput_ratio: of(&|pair| pair.1.per_second / pair.0.per_second),
         cpu_ratio: of(&|pair| pair.1.cpu_micros / pair.0.cpu_micros),
-        few_p99: of(&|pair| float(pair.0.p99)) as u64,
-        many_p99: of(&|pair| float(pair.1.p99)) as u64,
+        few_p99: of(&|pair| float(pair.0.p99)),
+        many_p99: of(&|pair| float(pair.1.p99)),
     })
 }
 

@@ -32,7 +32,7 @@ const SECRET_KEY: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
 /// What all nodes say they are called; they listen elsewhere.
 const PUBLIC_URL: &str = "http://localhost:8080";
 /// No single request takes longer, however many keys there are.
-const REQUEST_MAX: Duration = Duration::from_secs(60);
+const REQUEST_MAX: Duration = Duration::from_mins(1);
 /// How often something is looked at that comes true by itself.
 const POLL: Duration = Duration::from_millis(10);
 
