@@ -304,7 +304,7 @@ async fn what_the_release_before_left_is_still_there_under_this_one() {
 
 async fn migrate(connection: &mut sqlx::PgConnection, from: i64, to: i64) {
     for migration in ground::MIGRATIONS.iter().filter(|migration| (from..=to).contains(&migration.version)) {
-        let sql = format!("begin; {}; commit", &*migration.sql.as_str());
+        let sql = format!("begin; {}; commit", migration.sql.as_str());
         connection.execute(AssertSqlSafe(sql)).await.unwrap_or_else(|error| panic!("{}: {error}", migration.version));
     }
 }

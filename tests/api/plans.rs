@@ -229,11 +229,11 @@ async fn every_list_with_every_filter_is_an_index_scan_and_its_last_page_costs_w
         for given in list.given {
             let plan = &explained(&mut connection, list, real, given).await[0]["Plan"];
             let mut found = Vec::new();
-            let read = faults(plan, &mut found);
+            let rows = faults(plan, &mut found);
             assert!(found.is_empty(), "{} {given:?} {found:?}\n{plan:#}", list.operation);
             let is_page = given.iter().all(|(_, value)| [AT, SESSION].contains(value) || value.ends_with("_5'"));
-            let few = !is_page || read <= PAGE_ROWS_MAX || list.operation == "list_keys";
-            assert!(few, "{} {given:?} reads {read} rows\n{plan:#}", list.operation);
+            let few = !is_page || rows <= PAGE_ROWS_MAX || list.operation == "list_keys";
+            assert!(few, "{} {given:?} reads {rows} rows\n{plan:#}", list.operation);
         }
     }
 }

@@ -150,7 +150,7 @@ async fn a_server_that_is_one_no_longer_is_told_nothing_more() {
         let path = format!("/v1/servers/{}", server.id);
         match way {
             "rotated" => {
-                drop(operator.post(&node, &format!("{path}/rotate"), json!({"grace_seconds": 0})).await.enforced())
+                drop(operator.post(&node, &format!("{path}/rotate"), json!({"grace_seconds": 0})).await.enforced());
             }
             "expired" => {
                 operator.post(&node, &format!("{path}/rotate"), json!({"grace_seconds": 600})).await.ok();

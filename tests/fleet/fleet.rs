@@ -155,8 +155,8 @@ impl Fleet {
         };
         let agent = text(&make("agents", json!({"name": "agent"})).await, "id");
         let grants = json!([{"server_id": self.server.id, "permissions": ["tools/call"]}]);
-        let made = make("keys", json!({"agent_id": agent, "environment": "prod", "grants": grants})).await;
-        Credential::Key(Key { id: text(&made, "id"), agent, key: text(&made, "key") })
+        let issued = make("keys", json!({"agent_id": agent, "environment": "prod", "grants": grants})).await;
+        Credential::Key(Key { id: text(&issued, "id"), agent, key: text(&issued, "key") })
     }
 
     /// What one of the nodes made.

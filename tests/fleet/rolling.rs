@@ -150,13 +150,13 @@ async fn three_nodes_are_replaced_one_after_another_and_no_call_is_refused() {
     let callers =
         Callers { balancer: &balancer, server: &server, key: &key, calls: Cell::new(0), violations: Cell::new(0) };
     let replacing = async {
-        for number in 0..3 {
+        for node in &mut nodes {
             let mut new = Process::start(&db.options, &[]);
             new.ready(&balancer.client).await;
             balancer.doors.borrow_mut().push(new.url.clone());
             balancer.is_ready(&maker, &new.url).await;
             let calls = callers.calls.get();
-            let old = std::mem::replace(&mut nodes[number], new);
+            let old = std::mem::replace(node, new);
             let url = old.url.clone();
             old.terminate().await;
             balancer.doors.borrow_mut().retain(|door| *door != url);
