@@ -1,5 +1,6 @@
 //! SQL of keys.
 
+use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -170,19 +171,22 @@ pub struct Row {
     pub revoked: bool,
 }
 
-/// All keys, of every project.
+/// All keys, of every project, each handed over as it arrives.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn load_all(connection: &mut PgConnection) -> db::Result<Vec<Row>> {
-    Ok(sqlx::query_as!(
+pub async fn load_all(connection: &mut PgConnection, mut each: impl FnMut(Row)) -> db::Result<()> {
+    let mut rows = sqlx::query_as!(
         Row,
         r#"select id, agent_id, environment, allowed_cidrs, direct, disabled, revoked_at is not null as "revoked!" from keys k
            where revoked_at is null or exists (select from secrets s where s.owner = k.id and s.expires_at > authority_now())"#,
     )
-    .fetch_all(connection)
-    .await?)
+    .fetch(connection);
+    while let Some(row) = rows.try_next().await? {
+        each(row);
+    }
+    Ok(())
 }
 
 /// The keys named, of every project.
