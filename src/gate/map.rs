@@ -2,7 +2,7 @@
 //!
 //! A tree over the bits of a keyed hash: branches of sixteen, leaves of up to thirty-two entries. With a million entries a
 //! change copies five small nodes, and reading passes four branches. Whoever holds a copy reads it as it was, with no lock
-//! and no counting; see docs/decisions/0029-one-memory-replaced-whole.md.
+//! and no counting; see docs/decisions/0014-one-memory-replaced-whole.md.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;

@@ -49,7 +49,7 @@ async fn what_a_node_loads_at_its_start_is_what_the_feed_has_told_the_others() {
     by.patch(&told, &format!("/v1/keys/{}", disabled.id), json!({"disabled": true})).await.enforced();
     let revoked = by.key(&told, &one, &["tools/list"]).await;
     by.post(&told, &format!("/v1/keys/{}/revoke", revoked.id), json!({})).await.enforced();
-    by.post(&told, "/v1/revocations", json!({"kind": "agent", "target": agent})).await.created();
+    by.post(&told, "/v1/revocations", json!({"kind": "agent", "id": agent})).await.created();
     assert_eq!(key(&told, &wide.id).grants.len(), 2);
     assert_eq!(key(&told, &rotated.id).secrets.versions().len(), 2);
 
@@ -84,8 +84,8 @@ async fn guarantee_14_a_node_forgets_what_has_expired_and_nothing_comes_back_to_
     let (key, other) = (world.key(&["tools/call"]).await, world.key(&["tools/call"]).await);
     let token = world.session(&other).await;
     let jti = text(&world.server.introspect(&world.node, &token).await, "jti");
-    world.revoke(json!({"kind": "token", "target": jti})).await;
-    world.revoke(json!({"kind": "key", "target": key.id})).await;
+    world.revoke(json!({"kind": "token", "id": jti})).await;
+    world.revoke(json!({"kind": "key", "id": key.id})).await;
     let known = |subject: &Subject| world.node.app.live.memory().revoked.whole(subject);
     let token_subject = Subject::Token(jti.parse().expect("an id"));
     let key_subject = Subject::Key(key.id.parse().expect("an id"));
