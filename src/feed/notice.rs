@@ -182,7 +182,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::gate::{Agent, Cutoff, Grant, Live, Role, SecretKeyId, Server, Subject, Version};
+    use crate::gate::{Agent, Cutoff, Grant, Live, Role, SecretKeyId, Secrets, Server, Subject, Version};
     use crate::types::alg::Alg;
     use crate::types::clock::Timestamp;
     use crate::types::environment::Environment;
