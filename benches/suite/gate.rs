@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use mcp_authority::gate::{
-    Agent, Asker, Claims, Grant, Key, Live, Position, Question, Round, Secrets, Server, SessionVerifier, Verdict,
-    Version, introspect,
+    Agent, Asker, Claims, Grant, Key, Live, Position, Question, Round, SecretKeyId, Secrets, Server, SessionVerifier,
+    Verdict, Version, introspect,
 };
 use mcp_authority::types::alg::Alg;
 use mcp_authority::types::clock::{BootInstant, Timestamp, wall_clock};
@@ -102,7 +102,7 @@ fn processor() -> Duration {
 impl World {
     fn new() -> Self {
         let keyring = Arc::new(Keyring::new(&[Zeroizing::new([1; 32])]).unwrap());
-        let pepper: Arc<str> = keyring.ids()[0].as_str().into();
+        let pepper = keyring.ids().remove(0);
         let live = Live::new("https://auth.example.com/oauth", Arc::clone(&keyring));
         let (agent, server_id) = (AgentId::random(), ServerId::random());
         let permissions = Permissions::parse(["tools/call:search_*", "tools/list"]).unwrap();
@@ -116,8 +116,11 @@ impl World {
             disabled: false,
             secrets: Secrets::default(),
         };
-        live.agents.set(&agent, Some(Agent { project: "default".into(), disabled: false }));
-        live.servers.set(&server_id, Some(server));
+        live.change(|memory| {
+            memory.agents.insert(agent, Arc::new(Agent { project: "default".into(), disabled: false }));
+            memory.servers.insert(server_id, Arc::new(server));
+        });
+        let grants: Arc<[Grant]> = [Grant { server: server_id, permissions: permissions.clone() }].into();
         let make = |id: KeyId, credential: &Credential| Key {
             id,
             agent,
@@ -126,11 +129,11 @@ impl World {
             disabled: false,
             revoked: false,
             allowed: None,
-            grants: vec![Grant { server: server_id, permissions: permissions.clone() }],
-            roles: Vec::new(),
-            secrets: Secrets(vec![Version {
+            grants: Arc::clone(&grants),
+            roles: Arc::default(),
+            secrets: Secrets::from_iter([Version {
                 number: 1,
-                secret_key: Arc::clone(&pepper),
+                secret_key: SecretKeyId::of(&pepper),
                 digest: keyring.digest(&pepper, credential.reveal()).unwrap(),
                 created: Timestamp::from_seconds(0),
                 expires: Timestamp::NEVER,
@@ -141,15 +144,15 @@ impl World {
         let shown = Credential::generate(Kind::Key(Environment::Prod), &twelve);
         let others = (1..KEYS).map(|_| {
             let id = KeyId::random();
-            (id, make(id, &shown))
+            (id, Arc::new(make(id, &shown)))
         });
-        live.keys.replace(others.chain([(id, make(id, &shown))]));
+        live.change(|memory| memory.keys = others.chain([(id, Arc::new(make(id, &shown)))]).collect());
         let (token, verifier) = Self::token(&live, (agent, id, server_id), &permissions);
         let lease = Duration::from_hours(1);
         let (sent, wall) = (BootInstant::now(), wall_clock());
         let position = Position { history: 1, number: 1 };
         live.publish(Round { sent, wall, database: Timestamp::from_seconds(1_000), lease, position });
-        let server = live.servers.get(&server_id).unwrap();
+        let server = Arc::clone(live.memory().servers.get(&server_id).unwrap());
         Self { live, server, shown, token, verifier }
     }
 

@@ -1,17 +1,19 @@
 //! A batch of feed entries into memory: what they name is read anew, then put in place.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use sqlx::PgConnection;
 
 use crate::agents;
 use crate::feed::load::{Error, load_settings, load_signing};
 use crate::feed::notice::{Narrowing, Notice};
+use crate::feed::pools::Pools;
 use crate::feed::store::Entry;
 use crate::feed::subscribe::notices;
-use crate::feed::translate::{Parts, revocation};
+use crate::feed::translate::{Parts, agent, revocation};
 use crate::feed::{KINDS, Shared};
-use crate::gate::{Agent, Live, Position, Server, View};
+use crate::gate::{Live, Memory, Position, View};
 use crate::grants;
 use crate::keys;
 use crate::operators;
@@ -19,7 +21,7 @@ use crate::revocations;
 use crate::roles;
 use crate::secrets;
 use crate::servers;
-use crate::types::id::{AgentId, KeyId, OperatorId, RoleId, ServerId};
+use crate::types::id::{KeyId, OperatorId, RoleId, ServerId};
 use crate::types::resource::Canonical;
 
 /// What a batch of entries names, each thing once however often it changed.
@@ -131,71 +133,79 @@ impl Read {
         Ok(())
     }
 
-    /// Puts everything in place: revocations first, so that what dies is dead before anything else changes. Gives what
-    /// servers are to be told of it, up to `position`.
-    pub(super) fn publish(mut self, live: &Live, position: Position) -> Vec<Notice> {
-        for (subject, cutoff) in self.revocations.iter().filter_map(|row| revocation(&row.known())) {
-            live.revoked.add(&subject, cutoff);
+    /// Puts everything in place at once: no request sees a part of it. Gives what servers are to be told of it, up to
+    /// `position`.
+    pub(super) fn publish(mut self, live: &Live, pools: &mut Pools, position: Position) -> Vec<Notice> {
+        let narrowing = std::mem::take(&mut self.names.narrowing);
+        let revocations = std::mem::take(&mut self.revocations);
+        if !self.names.is_empty() {
+            live.change(|memory| self.put(&revocations, memory, pools));
+        }
+        let view = View { live, memory: &live.memory(), now: live.now(), position };
+        notices(view, &narrowing, &revocations)
+    }
+
+    fn put(mut self, revocations: &[revocations::Named], memory: &mut Memory, pools: &mut Pools) {
+        for (subject, cutoff, until) in revocations.iter().filter_map(|row| revocation(&row.known())) {
+            memory.revoked.add(subject, cutoff, until);
         }
         for row in self.agents {
             self.names.agents.remove(&row.id);
-            if let Ok(id) = row.id.parse::<AgentId>() {
-                live.agents.set(&id, Some(Agent { project: row.project.as_str().into(), disabled: row.disabled }));
+            if let Ok(id) = row.id.parse() {
+                memory.agents.insert(id, Arc::new(agent(&row)));
             }
         }
         for row in self.servers {
             self.names.servers.remove(&row.id);
             if let Some((canonical, server)) = self.parts.server(row) {
-                put_server(live, &canonical, server);
+                memory.resources.insert(canonical, server.id);
+                memory.servers.insert(server.id, Arc::new(server));
             }
         }
         for row in self.operators {
             self.names.operators.remove(&row.id);
             if let Some(operator) = self.parts.operator(row) {
-                live.operators.set(&operator.id.clone(), Some(operator));
+                memory.operators.insert(operator.id, Arc::new(operator));
             }
         }
         let parts = &mut self.parts;
         for (id, role) in self.names.roles.iter().filter_map(|id| parts.role(id)) {
-            live.roles.set(&id, Some(role));
+            memory.roles.insert(id, Arc::new(role));
         }
         for row in self.keys {
             self.names.keys.remove(&row.id);
-            if let Some((id, key)) = self.parts.key(row) {
-                live.keys.set(&id, Some(key));
+            if let Some((id, key)) = self.parts.key(&row, pools) {
+                memory.keys.insert(id, Arc::new(key));
             }
         }
-        let narrowing = std::mem::take(&mut self.names.narrowing);
-        self.names.forget_what_is_gone(live);
-        notices(View { live, now: live.now(), position }, &narrowing, &self.revocations)
+        self.names.forget_what_is_gone(memory);
     }
 }
 
 impl Batch {
+    /// Whether nothing that memory holds is named.
+    fn is_empty(&self) -> bool {
+        let Self { settings: _, signing: _, keys, operators, servers, agents, roles, revocations, narrowing: _ } = self;
+        [keys, operators, servers, agents, roles, revocations].iter().all(|names| names.is_empty())
+    }
+
     /// What was named and not found is gone, or revoked for good.
-    fn forget_what_is_gone(self, live: &Live) {
+    fn forget_what_is_gone(self, memory: &mut Memory) {
         for id in self.agents.iter().filter_map(|id| id.parse().ok()) {
-            live.agents.set(&id, None);
+            memory.agents.remove(&id);
         }
         for id in self.servers.iter().filter_map(|id| id.parse().ok()) {
-            if let Some(server) = live.servers.get(&id) {
-                if let Ok(canonical) = Canonical::parse(&server.resource) {
-                    live.resources.set(&canonical, None);
-                }
-                live.servers.set(&id, None);
+            let canonical = memory.servers.get(&id).and_then(|server| Canonical::parse(&server.resource).ok());
+            if let Some(canonical) = canonical {
+                memory.resources.remove(&canonical);
             }
+            memory.servers.remove(&id);
         }
         for id in self.operators.iter().filter_map(|id| id.parse().ok()) {
-            live.operators.set(&id, None);
+            memory.operators.remove(&id);
         }
         for id in self.keys.iter().filter_map(|id| id.parse().ok()) {
-            live.keys.set(&id, None);
+            memory.keys.remove(&id);
         }
     }
-}
-
-fn put_server(live: &Live, canonical: &Canonical, server: Server) {
-    let id = server.id;
-    live.servers.set(&id, Some(server));
-    live.resources.set(canonical, Some(id));
 }

@@ -16,16 +16,19 @@ use uuid::Uuid;
 use crate::db;
 use crate::feed::apply::Batch;
 use crate::feed::load::{self, Loaded};
+use crate::feed::pools::Pools;
 use crate::feed::store;
 use crate::feed::{CHANNEL, Feed, KINDS, POLL_INTERVAL, history};
 use crate::gate::{Position, Round};
 use crate::nodes::{self, Beat};
-use crate::types::clock::{BootInstant, wall_clock};
+use crate::types::clock::{BootInstant, Timestamp, wall_clock};
 use crate::types::switches::{Protection, on};
 
 /// Feed entries read in one round. A round that reads as many does not renew the lease: there is more.
 const ENTRIES_MAX: i64 = 2_000;
 const RECONNECT_AFTER: Duration = Duration::from_millis(200);
+/// How often the revocation list is looked through for what it may forget.
+const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 const ROUND_SECONDS_MAX: Duration = Duration::from_secs(10);
 const BEGIN: &str = "begin isolation level read committed; set local lock_timeout = '2s'; \
     set local idle_in_transaction_session_timeout = '5s'; set local statement_timeout = '5s'; set local synchronous_commit = on";
@@ -49,6 +52,9 @@ pub struct Follower {
     beat: i64,
     // When each other node was last seen to beat, by our own clock.
     seen: HashMap<Uuid, (i64, BootInstant)>,
+    pools: Pools,
+    // When, by the database's clock, the revocation list was last looked through for what it may forget.
+    forgot: Timestamp,
 }
 
 /// Why a round did not renew the lease.
@@ -98,7 +104,16 @@ impl Follower {
     /// A follower for this node's end of the feed.
     #[must_use]
     pub fn new(feed: Feed, start: Start) -> Self {
-        Self { feed, start, applied: None, node: Uuid::nil(), beat: 0, seen: HashMap::new() }
+        Self {
+            feed,
+            start,
+            applied: None,
+            node: Uuid::nil(),
+            beat: 0,
+            seen: HashMap::new(),
+            pools: Pools::default(),
+            forgot: Timestamp::default(),
+        }
     }
 
     /// Runs on a thread of its own until `stop`; then the node answers nothing more, and its row is removed.
@@ -150,7 +165,7 @@ impl Follower {
         }
         self.feed.shared.connected.store(Arc::new(BootInstant::now()));
         if self.applied.is_none() {
-            let loaded = load::load(&mut connection, &self.feed.live, &self.feed.shared).await?;
+            let loaded = load::load(&mut connection, &self.feed.live, &self.feed.shared, &mut self.pools).await?;
             self.applied = Some(loaded);
             self.feed.shared.subscribers.loaded(loaded.position);
             if !on(Protection::JoinFirst) {
@@ -219,7 +234,7 @@ impl Follower {
         // Before anything can be answered: what is made from here on must be readable on every node.
         self.choose_secret_key(&others);
         self.beat += 1;
-        let notices = read.publish(&self.feed.live, last.position);
+        let notices = read.publish(&self.feed.live, &mut self.pools, last.position);
         // Before the round is published: whoever then finds its queue empty has all that the lease covers.
         self.feed.shared.subscribers.tell(notices);
         self.applied = Some(last);
@@ -232,6 +247,7 @@ impl Follower {
         self.feed.live.publish(if whole { round } else { Round { position: last.position, ..before } });
         self.feed.shared.applied.send_replace(last.position);
         self.watch(connection, &others, &beat).await?;
+        self.forget();
         Ok(!whole || last.position != applied.position)
     }
 
@@ -249,6 +265,21 @@ impl Follower {
         let settings = **live.settings.load();
         if settings.longest_lease != longest_lease {
             live.settings.store(Arc::new(crate::gate::SettingsNow { longest_lease, ..settings }));
+        }
+    }
+
+    /// Forgets, now and then, revocations of what has expired.
+    fn forget(&mut self) {
+        let live = &self.feed.live;
+        let now = live.now();
+        if now < self.forgot.plus(FORGET_INTERVAL) {
+            return;
+        }
+        self.forgot = now;
+        let memory = live.memory();
+        let spent = memory.revoked.spent(now, |id| memory.keys.get(id).is_some_and(|key| key.revoked));
+        if !spent.is_empty() {
+            live.change(|memory| spent.iter().for_each(|subject| memory.revoked.forget(subject)));
         }
     }
 

@@ -25,8 +25,9 @@ pub(super) async fn recover(connection: &mut PgConnection, live: &Live, applied:
     let found = store::mark_at(&mut tx, applied.position.number).await?;
     let pruned = found.is_none() && applied.position.number < store::oldest(&mut tx).await?;
     let same = pruned || found == Some(applied.mark);
-    for (subject, cutoff) in live.revoked.entries() {
-        let (kind, target) = name(&subject);
+    let memory = live.memory();
+    for (subject, cutoff) in memory.revoked.entries() {
+        let (kind, target) = name(subject);
         if cutoff.whole {
             restore(&mut tx, kind, &target, None).await?;
         }

@@ -1,5 +1,6 @@
 //! The whole memory, from one snapshot of the database.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use uuid::Uuid;
 use crate::agents;
 use crate::db;
 use crate::feed::Shared;
+use crate::feed::pools::Pools;
 use crate::feed::store;
-use crate::feed::translate::{Parts, revocation};
-use crate::gate::{Agent, Live, Position, SettingsNow};
+use crate::feed::translate::{Parts, agent, bare_key, find, grant, revocation, version};
+use crate::gate::{Live, Memory, Position, SettingsNow};
 use crate::grants;
 use crate::keys;
 use crate::operators;
@@ -47,41 +49,91 @@ pub(super) struct Loaded {
     pub(super) installation: Uuid,
 }
 
-/// Loads everything in one REPEATABLE READ transaction that reads the head first. Nothing may be answered meanwhile: the
-/// parts are replaced one after another.
-pub(super) async fn load(connection: &mut PgConnection, live: &Live, shared: &Shared) -> Result<Loaded, Error> {
+/// Loads everything in one REPEATABLE READ transaction that reads the head first, and replaces the memory by it.
+pub(super) async fn load(
+    connection: &mut PgConnection,
+    live: &Live,
+    shared: &Shared,
+    pools: &mut Pools,
+) -> Result<Loaded, Error> {
     let mut tx = connection.begin_with("begin isolation level repeatable read, read only").await?;
     let head = store::head(&mut tx).await?;
     let installation = settings::installation(&mut tx).await?;
     load_settings(&mut tx, live).await?;
     load_signing(&mut tx, live, shared).await?;
-    let secrets = secrets::load_all(&mut tx).await?;
-    let grants = grants::load_all(&mut tx).await?;
-    let key_roles = roles::load_key_roles(&mut tx).await?;
-    let mut parts = Parts::new(secrets, grants, key_roles);
-    let agents = agents::load_all(&mut tx).await?;
-    live.agents.replace(agents.into_iter().filter_map(|row| {
-        Some((row.id.parse().ok()?, Agent { project: row.project.as_str().into(), disabled: row.disabled }))
-    }));
-    let servers: Vec<_> = servers::load_all(&mut tx).await?.into_iter().filter_map(|row| parts.server(row)).collect();
-    live.resources.replace(servers.iter().map(|(canonical, server)| (canonical.clone(), server.id)));
-    live.servers.replace(servers.into_iter().map(|(_, server)| (server.id, server)));
-    let operators = operators::load_all(&mut tx).await?;
-    live.operators
-        .replace(operators.into_iter().filter_map(|row| parts.operator(row)).map(|operator| (operator.id, operator)));
-    let roles = roles::load_all(&mut tx).await?;
-    live.roles.replace(roles.iter().filter_map(|id| parts.role(id)));
-    let keys = keys::load_all(&mut tx).await?;
-    live.keys.replace(keys.into_iter().filter_map(|row| parts.key(row)));
-    let entries = revocations::load_all(&mut tx).await?;
-    // An entry that is not understood may revoke anything: better no node than one that ignores it.
-    let unreadable = entries.iter().find(|row| revocation(row).is_none());
-    if let Some(row) = unreadable {
-        return Err(Error::Unreadable(format!("revocation of {} {}", row.kind, row.target)));
-    }
-    live.revoked.replace(entries.iter().filter_map(revocation));
+    let mut memory = Memory::default();
+    let mut parts = load_keys(&mut tx, &mut memory, pools).await?;
+    load_others(&mut tx, &mut memory, &mut parts).await?;
+    load_revocations(&mut tx, &mut memory).await?;
     tx.commit().await?;
+    live.change(|before| *before = memory);
     Ok(Loaded { position: head.position, mark: head.mark, installation })
+}
+
+/// Loads keys, each in its place before the next is read. What belongs to other holders is returned.
+async fn load_keys(tx: &mut PgConnection, memory: &mut Memory, pools: &mut Pools) -> Result<Parts, Error> {
+    let mut parts = Parts::default();
+    let keys = &mut memory.keys;
+    keys::load_all(tx, |row| {
+        if let Some((id, key)) = bare_key(&row, pools) {
+            keys.insert(id, Arc::new(key));
+        }
+    })
+    .await?;
+    secrets::load_all(tx, |row| match row.owner.parse() {
+        Ok(id) => {
+            // A revoked key whose secrets have ended is not kept.
+            if let Some(key) = find(keys, &id) {
+                key.secrets.add(version(&row));
+            }
+        }
+        Err(_) => parts.add_secret(row),
+    })
+    .await?;
+    // Few different ones, which are read once and have their texts in common.
+    let mut known = HashMap::new();
+    grants::load_all(tx, |row| {
+        let read = |(server, permissions): &(String, Vec<String>)| grant(server, permissions);
+        let grant = known.entry((row.server_id, row.permissions)).or_insert_with_key(read).clone();
+        let only = row.holder.parse().ok().and_then(|id| find(keys, &id)).filter(|key| key.grants.is_empty());
+        match (only, &grant) {
+            (Some(key), Some(grant)) => key.grants = pools.grants.share(std::slice::from_ref(grant)),
+            _ => parts.add_grant(row.holder, grant),
+        }
+    })
+    .await?;
+    for row in roles::load_key_roles(tx).await? {
+        parts.add_role(row);
+    }
+    parts.rest(keys, pools);
+    keys.shrink();
+    Ok(parts)
+}
+
+async fn load_others(tx: &mut PgConnection, memory: &mut Memory, parts: &mut Parts) -> Result<(), Error> {
+    let agents = agents::load_all(tx).await?;
+    memory.agents = agents.into_iter().filter_map(|row| Some((row.id.parse().ok()?, Arc::new(agent(&row))))).collect();
+    for (canonical, server) in servers::load_all(tx).await?.into_iter().filter_map(|row| parts.server(row)) {
+        memory.resources.insert(canonical, server.id);
+        memory.servers.insert(server.id, Arc::new(server));
+    }
+    let operators = operators::load_all(tx).await?.into_iter().filter_map(|row| parts.operator(row));
+    memory.operators = operators.map(|operator| (operator.id, Arc::new(operator))).collect();
+    let roles = roles::load_all(tx).await?;
+    memory.roles = roles.iter().filter_map(|id| parts.role(id)).map(|(id, role)| (id, Arc::new(role))).collect();
+    Ok(())
+}
+
+/// An entry that is not understood may revoke anything: better no node than one that ignores it.
+async fn load_revocations(tx: &mut PgConnection, memory: &mut Memory) -> Result<(), Error> {
+    let mut unreadable = None;
+    revocations::load_all(tx, |row| match revocation(&row) {
+        Some((subject, cutoff, until)) => memory.revoked.add(subject, cutoff, until),
+        None => unreadable = Some(format!("revocation of {} {}", row.kind, row.target)),
+    })
+    .await?;
+    memory.revoked.shrink();
+    unreadable.map_or(Ok(()), |what| Err(Error::Unreadable(what)))
 }
 
 pub(super) async fn load_settings(connection: &mut PgConnection, live: &Live) -> Result<(), Error> {

@@ -9,6 +9,7 @@ mod follow;
 mod history;
 mod load;
 mod notice;
+mod pools;
 mod store;
 mod subscribe;
 mod translate;

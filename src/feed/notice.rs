@@ -109,7 +109,7 @@ pub(super) fn notice(view: View<'_>, entry: &Narrowing, row: Option<&Named>) -> 
         ("key" | "grant", Ok(id)) => Some(of_key(view, entry, id, |key, server| at(view, key, server))),
         ("secret", Ok(id)) => Some(of_key(view, entry, id, |key, server| {
             // Without an overlap, whatever a server holds of the key is of a version that has ended.
-            let overlap = key.secrets.0.iter().filter(|version| view.now < version.expires).count() > 1;
+            let overlap = key.secrets.versions().iter().filter(|version| view.now < version.expires).count() > 1;
             if overlap { at(view, key, server) } else { What::Revoked }
         })),
         ("grant" | "server", Err(_)) => {
@@ -129,12 +129,12 @@ fn at(view: View<'_>, key: &Key, server: ServerId) -> What {
 fn of_key(view: View<'_>, entry: &Narrowing, id: KeyId, what: impl Fn(&Key, ServerId) -> What) -> Notice {
     let named = servers(&entry.servers);
     // A key that memory has dropped was revoked and has ended since.
-    let Some(key) = view.live.keys.get(&id) else {
+    let Some(key) = view.memory.keys.get(&id) else {
         return Notice::of(entry, About::Key, each(named, |_| What::Revoked));
     };
-    let concerned = if named.is_empty() { servers_of(view, &key) } else { named };
+    let concerned = if named.is_empty() { servers_of(view, key) } else { named };
     let agent_id = Some(key.agent.to_string());
-    Notice { agent_id, ..Notice::of(entry, About::Key, each(concerned, |server| what(&key, server))) }
+    Notice { agent_id, ..Notice::of(entry, About::Key, each(concerned, |server| what(key, server))) }
 }
 
 fn revoked(view: View<'_>, entry: &Narrowing, row: &Named) -> Option<Notice> {
@@ -145,15 +145,15 @@ fn revoked(view: View<'_>, entry: &Narrowing, row: &Named) -> Option<Notice> {
         Kind::Key => (About::Key, each(named, |_| What::Revoked)),
         Kind::KeySessions => {
             // What was issued from it is dead; the key itself may have been switched on again.
-            let key = row.target.parse().ok().and_then(|id| view.live.keys.get(&id));
-            (About::Key, each(named, |server| key.as_ref().map_or(What::Revoked, |key| at(view, key, server))))
+            let key = row.target.parse().ok().and_then(|id| view.memory.keys.get(&id));
+            (About::Key, each(named, |server| key.map_or(What::Revoked, |key| at(view, key, server))))
         }
         Kind::Agent => (About::Agent, each(named, |_| What::Revoked)),
         Kind::Server => (About::All, each(servers(std::slice::from_ref(&row.target)), |_| What::Revoked)),
         Kind::Project => {
-            let own = view.live.servers.entries().filter(|(_, server)| *server.project == *row.target);
+            let own = view.memory.servers.iter().filter(|(_, server)| *server.project == *row.target);
             // Its agents may hold keys on any other server; which ones would take a walk over all keys to find out.
-            (About::All, Audience { others: Some(What::Changed), ..each(own.map(|(id, _)| id), |_| What::Revoked) })
+            (About::All, Audience { others: Some(What::Changed), ..each(own.map(|(id, _)| *id), |_| What::Revoked) })
         }
         // Introspection does not say which key signed a token.
         Kind::SigningKey => (About::All, to_all(What::Changed)),
@@ -182,7 +182,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::gate::{Agent, Cutoff, Grant, Live, Role, Secrets, Server, Subject, Version};
+    use crate::gate::{Agent, Cutoff, Grant, Live, Role, SecretKeyId, Secrets, Server, Subject, Version};
     use crate::types::alg::Alg;
     use crate::types::clock::Timestamp;
     use crate::types::environment::Environment;
@@ -215,10 +215,12 @@ mod tests {
                 by_role: ServerId::random(),
                 other: ServerId::random(),
             };
-            scene.live.agents.set(&scene.agent, Some(Agent { project: "red".into(), disabled: false }));
-            for (id, project) in [(scene.own, "red"), (scene.by_role, "red"), (scene.other, "blue")] {
-                scene.live.servers.set(&id, Some(server(id, project)));
-            }
+            scene.live.change(|memory| {
+                memory.agents.insert(scene.agent, Arc::new(Agent { project: "red".into(), disabled: false }));
+                for (id, project) in [(scene.own, "red"), (scene.by_role, "red"), (scene.other, "blue")] {
+                    memory.servers.insert(id, Arc::new(server(id, project)));
+                }
+            });
             scene.put_key(1, false);
             scene
         }
@@ -227,10 +229,9 @@ mod tests {
         fn put_key(&self, versions: i32, disabled: bool) {
             let role = RoleId::random();
             let grant = |server| vec![Grant { server, permissions: Permissions::parse(&["tools/list"]).unwrap() }];
-            self.live.roles.set(&role, Some(Role { grants: grant(self.by_role) }));
             let version = |number| Version {
                 number,
-                secret_key: "a".into(),
+                secret_key: SecretKeyId::of("01234567"),
                 digest: [0; 32],
                 created: Timestamp::from_seconds(1),
                 expires: Timestamp::from_seconds(if number > 0 { 2_000 } else { 1_000 }),
@@ -243,18 +244,21 @@ mod tests {
                 disabled,
                 revoked: false,
                 allowed: None,
-                grants: grant(self.own),
-                roles: vec![role],
-                secrets: Secrets((0..=versions).rev().map(version).collect()),
+                grants: grant(self.own).into(),
+                roles: [role].into(),
+                secrets: (0..=versions).map(version).collect(),
             };
-            self.live.keys.set(&self.key, Some(key));
+            self.live.change(|memory| {
+                memory.roles.insert(role, Arc::new(Role { grants: grant(self.by_role) }));
+                memory.keys.insert(self.key, Arc::new(key));
+            });
         }
 
         /// What the three servers are told.
         fn told(&self, kind: &str, target: &str, servers: &[ServerId]) -> [Option<What>; 3] {
             let servers = servers.iter().map(ToString::to_string).collect();
             let entry = Narrowing { position: Position::default(), kind: kind.into(), target: target.into(), servers };
-            self.tells(notice(self.view(), &entry, None).as_ref())
+            self.tells(self.notice(&entry, None).as_ref())
         }
 
         fn told_of(&self, kind: Kind, target: &str, servers: &[ServerId]) -> [Option<What>; 3] {
@@ -271,15 +275,16 @@ mod tests {
             };
             let (kind, target) = ("revocation".to_owned(), "rev_1".to_owned());
             let entry = Narrowing { position: Position::default(), kind, target, servers: Vec::new() };
-            self.tells(notice(self.view(), &entry, Some(&row)).as_ref())
+            self.tells(self.notice(&entry, Some(&row)).as_ref())
         }
 
         fn tells(&self, notice: Option<&Notice>) -> [Option<What>; 3] {
             [self.own, self.by_role, self.other].map(|server| notice.and_then(|notice| notice.tells(server)))
         }
 
-        fn view(&self) -> View<'_> {
-            View { live: &self.live, now: NOW, position: Position::default() }
+        fn notice(&self, entry: &Narrowing, row: Option<&Named>) -> Option<Notice> {
+            let memory = &self.live.memory();
+            notice(View { live: &self.live, memory, now: NOW, position: Position::default() }, entry, row)
         }
     }
 
@@ -337,7 +342,8 @@ mod tests {
             assert_eq!(scene.told_of(kind, "x", &[scene.own]), [REVOKED, None, None], "{kind:?}");
         }
         assert_eq!(scene.told_of(Kind::KeySessions, &key, &[scene.own]), [CHANGED, None, None], "it is on again");
-        scene.live.revoked.add(&Subject::Key(scene.key), Cutoff { whole: true, ..Cutoff::default() });
+        let whole = Cutoff { whole: true, ..Cutoff::default() };
+        scene.live.change(|memory| memory.revoked.add(Subject::Key(scene.key), whole, Timestamp::NEVER));
         assert_eq!(scene.told_of(Kind::KeySessions, &key, &[scene.own]), [REVOKED, None, None]);
         assert_eq!(scene.told_of(Kind::Server, &own, &[]), [REVOKED, None, None]);
         assert_eq!(scene.told_of(Kind::Project, "red", &[]), [REVOKED, REVOKED, CHANGED]);

@@ -271,7 +271,8 @@ impl Feed {
         let revoked = entries.iter().filter(|entry| entry.kind == store::REVOCATION);
         let ids: Vec<String> = revoked.map(|entry| entry.target.clone()).collect();
         let rows = revocations::load_some(&mut connection, &ids).await?;
-        let view = View { live: &self.live, now: self.live.now(), position: here };
+        let memory = &self.live.memory();
+        let view = View { live: &self.live, memory, now: self.live.now(), position: here };
         Ok(Some(notices(view, &entries, &rows)))
     }
 }

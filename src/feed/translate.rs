@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::gate::{Cutoff, Grant, Key, Operator, Position, Role, Secrets, Server, Subject, Version};
+use crate::agents;
+use crate::feed::pools::Pools;
+use crate::gate::{
+    Agent, Cutoff, Grant, Key, Map, Operator, Position, Role, SecretKeyId, Secrets, Server, Subject, Version,
+};
 use crate::grants;
 use crate::keys;
 use crate::operators;
@@ -21,8 +25,13 @@ use crate::types::id::{KeyId, RoleId, ServerId};
 use crate::types::permission::Permissions;
 use crate::types::resource::Canonical;
 
-/// Versions of a secret that are kept: the newest, and the one before it.
-const VERSIONS_KEPT: usize = 2;
+/// Keys that are being put together.
+pub(super) type Keys = Map<KeyId, Arc<Key>>;
+
+/// The key, when nobody else has it yet.
+pub(super) fn find<'a>(keys: &'a mut Keys, id: &KeyId) -> Option<&'a mut Key> {
+    keys.get_mut(id).map(Arc::make_mut)
+}
 
 /// The parts of keys, operators and servers that stand in tables of their own, by owner.
 #[derive(Default)]
@@ -33,53 +42,62 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Rows of secrets come newest first.
     pub(super) fn new(secrets: Vec<secrets::Row>, grants: Vec<grants::Row>, roles: Vec<roles::KeyRole>) -> Self {
         let mut parts = Self::default();
-        let mut names: HashMap<String, Arc<str>> = HashMap::new();
-        for row in secrets {
-            let name = names.entry(row.secret_key).or_insert_with_key(|id| id.as_str().into());
-            let Ok(digest) = row.digest.try_into() else { continue };
-            let version = Version {
-                number: row.version,
-                secret_key: Arc::clone(name),
-                digest,
-                created: row.created_at.into(),
-                expires: row.expires_at.map_or(Timestamp::NEVER, Timestamp::from),
-            };
-            let versions = &mut parts.secrets.entry(row.owner).or_default().0;
-            if versions.len() < VERSIONS_KEPT {
-                versions.push(version);
-            }
-        }
-        for row in grants {
-            if let Some(grant) = grant(&row) {
-                parts.grants.entry(row.holder).or_default().push(grant);
-            }
-        }
-        for row in roles {
-            if let Ok(id) = row.role_id.parse() {
-                parts.roles.entry(row.key_id).or_default().push(id);
-            }
-        }
+        secrets.into_iter().for_each(|row| parts.add_secret(row));
+        grants.into_iter().for_each(|row| parts.add_grant(row.holder, grant(&row.server_id, &row.permissions)));
+        roles.into_iter().for_each(|row| parts.add_role(row));
         parts
     }
 
-    pub(super) fn key(&mut self, row: keys::Row) -> Option<(KeyId, Key)> {
-        let id: KeyId = row.id.parse().ok()?;
-        let key = Key {
-            id,
-            agent: row.agent_id.parse().ok()?,
-            environment: Environment::parse(&row.environment)?,
-            direct: row.direct,
-            disabled: row.disabled,
-            revoked: row.revoked,
-            allowed: cidrs(row.allowed_cidrs),
-            grants: self.grants.remove(&row.id).unwrap_or_default(),
-            roles: self.roles.remove(&row.id).unwrap_or_default(),
-            secrets: self.secrets.remove(&row.id).unwrap_or_default(),
-        };
+    pub(super) fn add_secret(&mut self, row: secrets::Row) {
+        let version = version(&row);
+        self.secrets.entry(row.owner).or_default().add(version);
+    }
+
+    pub(super) fn add_grant(&mut self, holder: String, grant: Option<Grant>) {
+        if let Some(grant) = grant {
+            self.grants.entry(holder).or_default().push(grant);
+        }
+    }
+
+    pub(super) fn add_role(&mut self, row: roles::KeyRole) {
+        if let Ok(id) = row.role_id.parse() {
+            self.roles.entry(row.key_id).or_default().push(id);
+        }
+    }
+
+    /// A key with its parts. Its lists are those of all keys that have the same.
+    pub(super) fn key(&mut self, row: &keys::Row, pools: &mut Pools) -> Option<(KeyId, Key)> {
+        let (id, mut key) = bare_key(row, pools)?;
+        key.secrets = self.secrets.remove(&row.id).unwrap_or_default();
+        self.lists(&row.id, &mut key, pools);
         Some((id, key))
+    }
+
+    /// Gives a key the grants and roles that are here, beside what it has.
+    fn lists(&mut self, id: &str, key: &mut Key, pools: &mut Pools) {
+        if let Some(mut grants) = self.grants.remove(id) {
+            grants.extend_from_slice(&key.grants);
+            grants.sort_by_key(|grant| grant.server);
+            key.grants = pools.grants.share(&grants);
+        }
+        if let Some(mut roles) = self.roles.remove(id) {
+            roles.sort();
+            key.roles = pools.roles.share(&roles);
+        }
+    }
+
+    /// Gives keys the parts that are left here.
+    pub(super) fn rest(&mut self, keys: &mut Keys, pools: &mut Pools) {
+        let mut ids: Vec<String> = self.grants.keys().chain(self.roles.keys()).cloned().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        for id in ids {
+            if let Some(key) = id.parse().ok().and_then(|id| find(keys, &id)) {
+                self.lists(&id, key, pools);
+            }
+        }
     }
 
     pub(super) fn operator(&mut self, row: operators::Row) -> Option<Operator> {
@@ -88,7 +106,7 @@ impl Parts {
             name: row.name.as_str().into(),
             scopes: row.scopes,
             projects: row.projects,
-            allowed: cidrs(row.allowed_cidrs),
+            allowed: cidrs(row.allowed_cidrs.as_deref()),
             disabled: row.disabled,
             secrets: self.secrets.remove(&row.id).unwrap_or_default(),
         })
@@ -114,16 +132,49 @@ impl Parts {
     }
 }
 
-fn grant(row: &grants::Row) -> Option<Grant> {
-    Some(Grant { server: row.server_id.parse().ok()?, permissions: Permissions::parse(&row.permissions).ok()? })
+pub(super) fn agent(row: &agents::Row) -> Agent {
+    Agent { project: row.project.as_str().into(), disabled: row.disabled }
+}
+
+/// A key without its secrets, grants and roles.
+pub(super) fn bare_key(row: &keys::Row, pools: &mut Pools) -> Option<(KeyId, Key)> {
+    let id: KeyId = row.id.parse().ok()?;
+    let key = Key {
+        id,
+        agent: row.agent_id.parse().ok()?,
+        environment: Environment::parse(&row.environment)?,
+        direct: row.direct,
+        disabled: row.disabled,
+        revoked: row.revoked,
+        allowed: cidrs(row.allowed_cidrs.as_deref()).map(|cidrs| pools.networks.share(&cidrs)),
+        grants: Arc::default(),
+        roles: Arc::default(),
+        secrets: Secrets::default(),
+    };
+    Some((id, key))
+}
+
+pub(super) fn version(row: &secrets::Row) -> Version {
+    Version {
+        number: row.version,
+        secret_key: SecretKeyId::of(&row.secret_key),
+        digest: row.digest,
+        created: row.created_at.into(),
+        expires: row.expires_at.map_or(Timestamp::NEVER, Timestamp::from),
+    }
+}
+
+pub(super) fn grant(server: &str, permissions: &[String]) -> Option<Grant> {
+    Some(Grant { server: server.parse().ok()?, permissions: Permissions::parse(permissions).ok()? })
 }
 
 /// A list with an entry that cannot be read still is a list: it must not turn into "from everywhere".
-fn cidrs(texts: Option<Vec<String>>) -> Option<Vec<IpNet>> {
+fn cidrs(texts: Option<&[String]>) -> Option<Vec<IpNet>> {
     texts.map(|texts| texts.iter().filter_map(|text| parse_cidr(text)).collect())
 }
 
-pub(super) fn revocation(row: &revocations::Known) -> Option<(Subject, Cutoff)> {
+/// What an entry of the list is about, what is dead of it, and when all that has expired.
+pub(super) fn revocation(row: &revocations::Known) -> Option<(Subject, Cutoff, Timestamp)> {
     let kind = revocations::Kind::parse(&row.kind)?;
     let target = row.target.as_str();
     let subject = match kind {
@@ -143,5 +194,5 @@ pub(super) fn revocation(row: &revocations::Known) -> Option<(Subject, Cutoff)> 
         (false, Some(at)) => Cutoff { issued_before: Some(at.into()), ..Cutoff::default() },
         (false, None) => Cutoff { before: position, ..Cutoff::default() },
     };
-    Some((subject, cutoff))
+    Some((subject, cutoff, row.prune_at.map_or(Timestamp::NEVER, Timestamp::from)))
 }

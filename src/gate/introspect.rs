@@ -122,7 +122,7 @@ fn session(view: View<'_>, question: Question<'_>) -> Result<Active, Refusal> {
     let server = match question.asker {
         Asker::Server(server) => Arc::clone(server),
         Asker::Holder(holder) if *holder == claims.key_id => {
-            view.live.servers.get(&claims.srv).ok_or((Inactive::Unknown, key))?
+            Arc::clone(view.memory.servers.get(&claims.srv).ok_or((Inactive::Unknown, key))?)
         }
         Asker::Holder(_) => return Err((Inactive::WrongServer, key).into()),
     };
@@ -134,7 +134,7 @@ fn session(view: View<'_>, question: Question<'_>) -> Result<Active, Refusal> {
 }
 
 fn everything(view: View<'_>, key: &Key) -> Permissions {
-    let roles: Vec<_> = key.roles.iter().filter_map(|role| view.live.roles.get(role)).collect();
+    let roles: Vec<_> = key.roles.iter().filter_map(|role| view.memory.roles.get(role)).collect();
     let grants = key.grants.iter().chain(roles.iter().flat_map(|role| &role.grants));
     grants.fold(Permissions::default(), |all, grant| all.union(&grant.permissions))
 }

@@ -1,17 +1,15 @@
 //! A node's memory, and the one way to answer from it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
-use crate::gate::{Agent, Key, Operator, Position, Revoked, Role, Round, Server, Sharded, Stale, VerifiedTokens};
+use crate::gate::{Memory, Position, Round, Stale, VerifiedTokens};
 use crate::types::alg::Alg;
 use crate::types::clock::Timestamp;
-use crate::types::id::{AgentId, KeyId, OperatorId, RoleId, ServerId};
 use crate::types::keyring::Keyring;
-use crate::types::resource::Canonical;
 use crate::types::switches::{Protection, on};
 
 /// The public half of a key that signs session tokens.
@@ -44,20 +42,9 @@ pub struct Live {
     pub issuer: Arc<str>,
     /// The secret keys.
     pub keyring: Arc<Keyring>,
-    /// API keys.
-    pub keys: Sharded<KeyId, Key>,
-    /// Agents.
-    pub agents: Sharded<AgentId, Agent>,
-    /// Servers.
-    pub servers: Sharded<ServerId, Server>,
-    /// Servers by canonical resource.
-    pub resources: Sharded<Canonical, ServerId>,
-    /// Roles.
-    pub roles: Sharded<RoleId, Role>,
-    /// Operators.
-    pub operators: Sharded<OperatorId, Operator>,
-    /// The revocation list.
-    pub revoked: Revoked,
+    memory: ArcSwap<Memory>,
+    // Whoever changes the memory changes what is there, not what somebody else has replaced meanwhile.
+    changing: Mutex<()>,
     /// Keys whose signatures count.
     pub verifiers: ArcSwap<Vec<SessionVerifier>>,
     /// Session tokens whose signature was checked before.
@@ -69,8 +56,10 @@ pub struct Live {
 /// The memory as one request may use it. Nothing of it outlives the request.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    /// The memory.
+    /// The node.
     pub live: &'a Live,
+    /// Its memory, as it was at one instant.
+    pub memory: &'a Memory,
     /// The database's clock.
     pub now: Timestamp,
     /// What the memory covers, read before the memory itself.
@@ -87,13 +76,8 @@ impl Live {
             told: AtomicI64::new(0),
             issuer: issuer.into(),
             keyring,
-            keys: Sharded::new(),
-            agents: Sharded::new(),
-            servers: Sharded::new(),
-            resources: Sharded::new(),
-            roles: Sharded::new(),
-            operators: Sharded::new(),
-            revoked: Revoked::default(),
+            memory: ArcSwap::default(),
+            changing: Mutex::new(()),
             verifiers: ArcSwap::default(),
             verified: VerifiedTokens::default(),
             settings: ArcSwap::from_pointee(settings),
@@ -108,10 +92,26 @@ impl Live {
     /// [`Stale`] when the lease is over or was over before the answer was ready; the answer is then dropped.
     pub fn answer<T>(&self, answer: impl FnOnce(View<'_>) -> T) -> Result<T, Stale> {
         let round = self.round();
-        let view = View { live: self, now: self.tell(round.now()), position: round.position };
+        let memory = self.memory();
+        let view = View { live: self, memory: &memory, now: self.tell(round.now()), position: round.position };
         let held_before = !on(Protection::ClockLast) && round.holds();
         let answered = answer(view);
         if held_before || round.holds() { Ok(answered) } else { Err(Stale) }
+    }
+
+    /// The memory as it is now, for reading what needs no lease. Answers go through [`Live::answer`].
+    #[must_use]
+    pub fn memory(&self) -> Guard<Arc<Memory>> {
+        self.memory.load()
+    }
+
+    /// Changes the memory: who reads sees all of the change or nothing of it.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Memory) -> T) -> T {
+        let _only_one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = Memory::clone(&self.memory());
+        let changed = change(&mut memory);
+        self.memory.store(Arc::new(memory));
+        changed
     }
 
     /// The last round. For the lease itself, readiness and metrics; answers go through [`Live::answer`].
@@ -140,5 +140,67 @@ impl Live {
     fn tell(&self, now: Timestamp) -> Timestamp {
         let before = self.told.fetch_max(now.micros(), Ordering::Relaxed);
         Timestamp::from_micros(now.micros().max(before))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::gate::Role;
+    use crate::types::clock::{BootInstant, wall_clock};
+    use crate::types::id::RoleId;
+
+    fn live() -> Live {
+        let live =
+            Live::new("https://auth.example.com/oauth", Arc::new(Keyring::new(&[Zeroizing::new([1; 32])]).unwrap()));
+        let lease = Duration::from_hours(1);
+        live.publish(Round { sent: BootInstant::now(), wall: wall_clock(), lease, ..Round::NONE });
+        live
+    }
+
+    fn put(live: &Live, roles: &[RoleId]) {
+        live.change(|memory| {
+            for role in roles {
+                memory.roles.insert(*role, Arc::new(Role { grants: Vec::new() }));
+            }
+        });
+    }
+
+    #[test]
+    fn guarantee_4_one_answer_sees_one_state_also_when_the_memory_changes_under_it() {
+        let (live, one, other) = (live(), RoleId::random(), RoleId::random());
+        let seen = live.answer(|view| {
+            let first = view.memory.roles.get(&one).is_some();
+            put(&live, &[one, other]);
+            (first, view.memory.roles.get(&other).is_some())
+        });
+        assert_eq!(seen.unwrap(), (false, false), "as it was when the answer began");
+        let seen = live.answer(|view| (view.memory.roles.get(&one).is_some(), view.memory.roles.get(&other).is_some()));
+        assert_eq!(seen.unwrap(), (true, true));
+    }
+
+    #[test]
+    fn guarantee_4_nobody_sees_half_of_a_change() {
+        let (live, roles) = (live(), [RoleId::random(), RoleId::random()]);
+        live.change(|memory| {
+            for role in roles {
+                memory.roles.insert(role, Arc::new(Role { grants: Vec::new() }));
+                assert_eq!(live.memory().roles.len(), 0, "nothing shows before all is there");
+            }
+        });
+        assert_eq!(live.memory().roles.len(), 2);
+    }
+
+    #[test]
+    fn changes_made_at_the_same_time_are_all_there_afterwards() {
+        let live = live();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..200).for_each(|_| put(&live, &[RoleId::random()])));
+            }
+        });
+        assert_eq!(live.memory().roles.len(), 800);
     }
 }

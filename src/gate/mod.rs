@@ -7,10 +7,11 @@ mod cause;
 mod introspect;
 mod lease;
 mod live;
+mod map;
+mod memory;
 mod principals;
 mod revoked;
 mod session;
-mod sharded;
 mod things;
 mod verified;
 
@@ -18,12 +19,13 @@ pub use cause::Inactive;
 pub use introspect::{Active, Asker, Question, Verdict, introspect};
 pub use lease::{Position, Round, Stale};
 pub use live::{Live, SessionVerifier, SettingsNow, View};
+pub use map::Map;
+pub use memory::Memory;
 pub use principals::{
     KeyCaller, authenticate_key, authenticate_operator, authenticate_server, check_key, recognise_key,
 };
 pub use revoked::{Cutoff, Revoked, Subject};
 pub use session::{Actor, Ancestor, Claims, check_session, effective_permissions, verify_session};
 pub(crate) use session::{algorithm, servers_of};
-pub use sharded::Sharded;
-pub use things::{Agent, Grant, Key, Operator, Role, Secrets, Server, Version};
+pub use things::{Agent, Grant, Key, Operator, Role, SecretKeyId, Secrets, Server, Version};
 pub use verified::{Verified, VerifiedTokens};

@@ -33,8 +33,8 @@ pub fn authenticate_key(
 ) -> Result<KeyCaller, (Inactive, Option<KeyId>)> {
     let Kind::Key(environment) = presented.kind() else { return Err((Inactive::WrongType, None)) };
     let id = KeyId::of(presented.id()).ok_or((Inactive::Malformed, None))?;
-    let key = view.live.keys.get(&id);
-    let version = matching(view, key.as_ref().map(|key| &key.secrets), presented);
+    let key = view.memory.keys.get(&id);
+    let version = matching(view, key.map(|key| &key.secrets), presented);
     let key = key.ok_or((Inactive::Unknown, None))?;
     let version = version.ok_or((Inactive::WrongSecret, Some(id)))?;
     let known = |cause| (cause, Some(id));
@@ -42,9 +42,9 @@ pub fn authenticate_key(
         return Err(known(Inactive::WrongEnvironment));
     }
     key.secrets.check_live(&version, view.now).map_err(known)?;
-    let agent = check_key(view, &key).map_err(known)?;
+    let agent = check_key(view, key).map_err(known)?;
     check_address(key.allowed.as_deref(), address).map_err(known)?;
-    Ok(KeyCaller { key, agent, version })
+    Ok(KeyCaller { key: Arc::clone(key), agent: Arc::clone(agent), version })
 }
 
 /// Whether a key, whatever its secret, and its agent may act now.
@@ -52,14 +52,14 @@ pub fn authenticate_key(
 /// # Errors
 ///
 /// Why not.
-pub fn check_key(view: View<'_>, key: &Key) -> Result<Arc<Agent>, Inactive> {
-    if key.revoked || view.live.revoked.whole(&Subject::Key(key.id)) {
+pub fn check_key<'a>(view: View<'a>, key: &Key) -> Result<&'a Arc<Agent>, Inactive> {
+    if key.revoked || view.memory.revoked.whole(&Subject::Key(key.id)) {
         return Err(Inactive::Revoked);
     }
     if key.disabled {
         return Err(Inactive::KeyDisabled);
     }
-    let agent = view.live.agents.get(&key.agent).ok_or(Inactive::Unknown)?;
+    let agent = view.memory.agents.get(&key.agent).ok_or(Inactive::Unknown)?;
     if agent.disabled { Err(Inactive::AgentDisabled) } else { Ok(agent) }
 }
 
@@ -77,19 +77,19 @@ pub fn authenticate_operator(
         return Err(Inactive::WrongType);
     }
     let id = OperatorId::of(presented.id()).ok_or(Inactive::Malformed)?;
-    let operator = view.live.operators.get(&id);
-    let version = matching(view, operator.as_ref().map(|operator| &operator.secrets), presented);
+    let operator = view.memory.operators.get(&id);
+    let version = matching(view, operator.map(|operator| &operator.secrets), presented);
     let operator = operator.ok_or(Inactive::Unknown)?;
     let version = version.ok_or(Inactive::WrongSecret)?;
     operator.secrets.check_live(&version, view.now)?;
-    if view.live.revoked.whole(&Subject::Operator(id)) {
+    if view.memory.revoked.whole(&Subject::Operator(id)) {
         return Err(Inactive::Revoked);
     }
     if operator.disabled {
         return Err(Inactive::KeyDisabled);
     }
     check_address(operator.allowed.as_deref(), address)?;
-    Ok((operator, version))
+    Ok((Arc::clone(operator), version))
 }
 
 /// The server presented, if its client secret works, and which version of it was presented.
@@ -102,20 +102,20 @@ pub fn authenticate_server(view: View<'_>, presented: &Presented<'_>) -> Result<
         return Err(Inactive::WrongType);
     }
     let id = ServerId::of(presented.id()).ok_or(Inactive::Malformed)?;
-    let server = view.live.servers.get(&id);
-    let version = matching(view, server.as_ref().map(|server| &server.secrets), presented);
+    let server = view.memory.servers.get(&id);
+    let version = matching(view, server.map(|server| &server.secrets), presented);
     let server = server.ok_or(Inactive::Unknown)?;
     let version = version.ok_or(Inactive::WrongSecret)?;
     server.secrets.check_live(&version, view.now)?;
     if server.disabled {
         return Err(Inactive::ServerDisabled);
     }
-    Ok((server, version))
+    Ok((Arc::clone(server), version))
 }
 
 fn matching(view: View<'_>, secrets: Option<&Secrets>, presented: &Presented<'_>) -> Option<Version> {
     let nothing = Secrets::default();
-    secrets.unwrap_or(&nothing).matching(&view.live.keyring, presented.reveal()).cloned()
+    secrets.unwrap_or(&nothing).matching(&view.live.keyring, presented.reveal()).copied()
 }
 
 /// The key whose secret this is, whatever its state and wherever it is shown from: for ending it. With its project.
@@ -126,10 +126,10 @@ fn matching(view: View<'_>, secrets: Option<&Secrets>, presented: &Presented<'_>
 pub fn recognise_key(view: View<'_>, presented: &Presented<'_>) -> Result<(Arc<Key>, Arc<str>), Inactive> {
     let Kind::Key(_) = presented.kind() else { return Err(Inactive::WrongType) };
     let id = KeyId::of(presented.id()).ok_or(Inactive::Malformed)?;
-    let key = view.live.keys.get(&id);
-    let version = matching(view, key.as_ref().map(|key| &key.secrets), presented);
+    let key = view.memory.keys.get(&id);
+    let version = matching(view, key.map(|key| &key.secrets), presented);
     let key = key.ok_or(Inactive::Unknown)?;
     version.ok_or(Inactive::WrongSecret)?;
-    let project = view.live.agents.get(&key.agent).map(|agent| Arc::clone(&agent.project)).unwrap_or_default();
-    Ok((key, project))
+    let project = view.memory.agents.get(&key.agent).map(|agent| Arc::clone(&agent.project)).unwrap_or_default();
+    Ok((Arc::clone(key), project))
 }

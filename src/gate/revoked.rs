@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::gate::{Position, Sharded};
+use crate::gate::{Map, Position};
 use crate::types::clock::Timestamp;
 use crate::types::id::{AgentId, KeyId, OperatorId, ServerId, SessionId};
 
@@ -62,54 +62,85 @@ impl Cutoff {
     }
 }
 
+/// How much longer than needed an entry is remembered, as it is in the database: clocks may differ.
+const FORGET_MARGIN: Duration = Duration::from_mins(10);
+/// Entries that are forgotten at once, so that what the feed brings never waits long.
+const FORGET_MAX: usize = 10_000;
+
+/// What is known of a subject.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    cutoff: Cutoff,
+    // When everything it kills has expired.
+    until: Timestamp,
+}
+
 /// The list.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Revoked {
-    entries: Sharded<Subject, Cutoff>,
+    entries: Map<Subject, Entry>,
 }
 
 impl Revoked {
-    /// Adds an entry; it never takes one away.
-    pub fn add(&self, subject: &Subject, cutoff: Cutoff) {
-        let known = self.entries.get(subject).map_or(cutoff, |known| known.and(cutoff));
-        self.entries.set(subject, Some(known));
+    /// Adds an entry; it never takes one away. What it kills has expired by `until`.
+    pub fn add(&mut self, subject: Subject, cutoff: Cutoff, until: Timestamp) {
+        let entry = match self.entries.get(&subject) {
+            Some(known) => Entry { cutoff: known.cutoff.and(cutoff), until: known.until.max(until) },
+            None => Entry { cutoff, until },
+        };
+        self.entries.insert(subject, entry);
     }
 
-    /// Replaces the list, at a full load.
-    pub fn replace(&self, entries: impl IntoIterator<Item = (Subject, Cutoff)>) {
-        let mut combined = std::collections::HashMap::new();
-        for (subject, cutoff) in entries {
-            combined.entry(subject).and_modify(|known: &mut Cutoff| *known = known.and(cutoff)).or_insert(cutoff);
-        }
-        self.entries.replace(combined);
-    }
-
-    /// All entries, shard by shard.
-    pub fn entries(&self) -> impl Iterator<Item = (Subject, Cutoff)> {
-        self.entries.entries().map(|(subject, cutoff)| (subject, *cutoff))
+    /// All entries, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = (&Subject, Cutoff)> {
+        self.entries.iter().map(|(subject, entry)| (subject, entry.cutoff))
     }
 
     /// Whether the subject itself is revoked for good.
     #[must_use]
     pub fn whole(&self, subject: &Subject) -> bool {
-        self.entries.get(subject).is_some_and(|cutoff| cutoff.whole)
+        self.entries.get(subject).is_some_and(|entry| entry.cutoff.whole)
     }
 
     /// Whether what was issued from the subject, then and there, is dead.
     #[must_use]
     pub fn kills(&self, subject: &Subject, position: Position, issued: Timestamp) -> bool {
-        self.entries.get(subject).is_some_and(|cutoff| cutoff.kills(position, issued))
+        self.entries.get(subject).is_some_and(|entry| entry.cutoff.kills(position, issued))
+    }
+
+    /// Entries, at most [`FORGET_MAX`], that kill only what has expired long enough ago, by `now`, the database's clock. A
+    /// key's entry stays until its row says by itself that it is revoked (`row_says_so`): a rotation that was under way
+    /// may have given it a secret that lives longer than the entry knows.
+    #[must_use]
+    pub fn spent(&self, now: Timestamp, row_says_so: impl Fn(&KeyId) -> bool) -> Vec<Subject> {
+        let over = |entry: &Entry| entry.until.plus(FORGET_MARGIN) < now;
+        let dead_without = |subject: &Subject| match subject {
+            Subject::Key(id) => row_says_so(id),
+            _ => true,
+        };
+        let spent = self.entries.iter().filter(|(subject, entry)| over(entry) && dead_without(subject));
+        spent.map(|(subject, _)| subject.clone()).take(FORGET_MAX).collect()
+    }
+
+    /// Forgets an entry that is [`Self::spent`].
+    pub fn forget(&mut self, spent: &Subject) {
+        self.entries.remove(spent);
+    }
+
+    /// Gives back memory that growing took ahead: after a load.
+    pub fn shrink(&mut self) {
+        self.entries.shrink();
     }
 
     /// How many subjects are on it.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether it is empty.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 }
@@ -156,5 +187,34 @@ mod tests {
                 "{seconds}"
             );
         }
+    }
+
+    #[test]
+    fn guarantee_14_what_is_forgotten_had_expired_ten_minutes_ago_and_a_key_is_dead_without_its_entry() {
+        let (at, minute) = (Timestamp::from_seconds(1_000), 60);
+        let whole = Cutoff { whole: true, ..Cutoff::default() };
+        let (key, token, kept) = (KeyId::random(), SessionId::random(), OperatorId::random());
+        let mut list = Revoked::default();
+        list.add(Subject::Key(key), whole, at);
+        list.add(Subject::Token(token), whole, at);
+        list.add(Subject::Operator(kept), whole, Timestamp::NEVER);
+        let spent = |list: &Revoked, minutes: i64, flagged: bool| {
+            let mut spent = list.spent(Timestamp::from_seconds(1_000 + minutes * minute), |_| flagged);
+            spent.sort_by_key(|subject| matches!(subject, Subject::Key(_)));
+            spent
+        };
+        assert_eq!(spent(&list, 10, true), []);
+        assert_eq!(spent(&list, 11, false), [Subject::Token(token)]);
+        assert_eq!(spent(&list, 11, true), [Subject::Token(token), Subject::Key(key)]);
+        list.add(Subject::Token(token), whole, Timestamp::from_seconds(1_000 + 60 * minute));
+        assert_eq!(
+            spent(&list, 11, true),
+            [Subject::Key(key)],
+            "two entries of one subject last as long as the longer"
+        );
+        list.add(Subject::Token(token), whole, Timestamp::NEVER);
+        assert_eq!(spent(&list, 1_000, true), [Subject::Key(key)], "one of them for ever");
+        list.forget(&Subject::Key(key));
+        assert!(!list.whole(&Subject::Key(key)) && list.whole(&Subject::Token(token)) && list.len() == 2);
     }
 }

@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, Validation};
 
 use crate::gate::principals::check_key;
 use crate::gate::things::check_address;
-use crate::gate::{Agent, Grant, Inactive, Key, Position, Server, Subject, Verified, View};
+use crate::gate::{Grant, Inactive, Key, Position, Server, Subject, Verified, View};
 use crate::types::alg::Alg;
 use crate::types::clock::Timestamp;
 use crate::types::environment::Environment;
@@ -233,14 +233,14 @@ pub fn check_session(
     if key.agent != claims.agent_id {
         return Err(Inactive::Unknown);
     }
-    let mut left = claims.permissions.intersect(&effective_permissions(view, &key, server.id));
+    let mut left = claims.permissions.intersect(&effective_permissions(view, key, server.id));
     for ancestor in &token.ancestors {
         match ancestor {
             Ancestor::Token(id, _) => check.not_revoked(&Subject::Token(*id))?,
             Ancestor::SigningKey(kid) => check.not_revoked(&Subject::SigningKey(Arc::clone(kid)))?,
             Ancestor::Key(id, version) => {
                 let key = check.key(*id, *version)?;
-                left = left.intersect(&effective_permissions(view, &key, server.id));
+                left = left.intersect(&effective_permissions(view, key, server.id));
             }
         }
     }
@@ -255,16 +255,16 @@ struct Lineage<'a> {
     address: Option<IpAddr>,
 }
 
-impl Lineage<'_> {
+impl<'a> Lineage<'a> {
     fn not_revoked(&self, subject: &Subject) -> Result<(), Inactive> {
-        let dead = self.view.live.revoked.kills(subject, self.position, self.issued);
+        let dead = self.view.memory.revoked.kills(subject, self.position, self.issued);
         if dead { Err(Inactive::Revoked) } else { Ok(()) }
     }
 
     /// The key exists, works, its version lives, its agent works, and none of them was cut off after this token was issued.
-    fn key(&mut self, id: KeyId, version: i32) -> Result<Arc<Key>, Inactive> {
-        let key = self.view.live.keys.get(&id).ok_or(Inactive::Unknown)?;
-        let agent: Arc<Agent> = check_key(self.view, &key)?;
+    fn key(&mut self, id: KeyId, version: i32) -> Result<&'a Key, Inactive> {
+        let key = self.view.memory.keys.get(&id).ok_or(Inactive::Unknown)?;
+        let agent = check_key(self.view, key)?;
         key.secrets.live(version, self.view.now).ok_or(Inactive::Superseded)?;
         self.not_revoked(&Subject::KeySessions(id))?;
         self.not_revoked(&Subject::Agent(key.agent))?;
@@ -285,7 +285,7 @@ pub fn effective_permissions(view: View<'_>, key: &Key, server: ServerId) -> Per
         }
     };
     add(&key.grants);
-    for role in key.roles.iter().filter_map(|role| view.live.roles.get(role)) {
+    for role in key.roles.iter().filter_map(|role| view.memory.roles.get(role)) {
         add(&role.grants);
     }
     held.unwrap_or_default()
@@ -294,7 +294,7 @@ pub fn effective_permissions(view: View<'_>, key: &Key, server: ServerId) -> Per
 /// The servers on which a key may do anything now.
 #[must_use]
 pub(crate) fn servers_of(view: View<'_>, key: &Key) -> BTreeSet<ServerId> {
-    let roles = key.roles.iter().filter_map(|role| view.live.roles.get(role));
+    let roles = key.roles.iter().filter_map(|role| view.memory.roles.get(role));
     let of_roles = roles.flat_map(|role| role.grants.iter().map(|grant| grant.server).collect::<Vec<_>>());
     key.grants.iter().map(|grant| grant.server).chain(of_roles).collect()
 }

@@ -5,7 +5,7 @@
 
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sqlx::PgConnection;
 
@@ -52,6 +52,24 @@ impl<'de> serde::Deserialize<'de> for Grant {
 /// The database cannot answer.
 pub async fn of(connection: &mut PgConnection, holder: &str) -> Result<Vec<Grant>, Refused> {
     store::of(connection, holder).await?.into_iter().map(Grant::try_from).collect()
+}
+
+/// The grants of each of many holders, by server; holders without any are left out.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn of_many(
+    connection: &mut PgConnection,
+    holders: &[String],
+) -> Result<HashMap<String, Vec<Grant>>, Refused> {
+    let mut rows = store::load_some(connection, holders).await?;
+    rows.sort_by(|one, other| one.server_id.cmp(&other.server_id));
+    let mut held: HashMap<String, Vec<Grant>> = HashMap::new();
+    for row in rows {
+        held.entry(row.holder.clone()).or_default().push(row.try_into()?);
+    }
+    Ok(held)
 }
 
 /// Replaces the grants of a holder.

@@ -1,5 +1,6 @@
 //! SQL of grants.
 
+use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 
 use crate::db;
@@ -136,13 +137,17 @@ pub async fn on_server(
     .await?)
 }
 
-/// All grants, of every project.
+/// All grants, of every project, each handed over as it arrives.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn load_all(connection: &mut PgConnection) -> db::Result<Vec<Row>> {
-    Ok(sqlx::query_as!(Row, "select holder, server_id, permissions from grants").fetch_all(connection).await?)
+pub async fn load_all(connection: &mut PgConnection, mut each: impl FnMut(Row)) -> db::Result<()> {
+    let mut rows = sqlx::query_as!(Row, "select holder, server_id, permissions from grants").fetch(connection);
+    while let Some(row) = rows.try_next().await? {
+        each(row);
+    }
+    Ok(())
 }
 
 /// The grants of the holders named.

@@ -6,6 +6,7 @@ mod expire;
 mod partitions;
 mod signing;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
+use crate::gate::Live;
 use crate::types::environment::Environment;
 
 pub use checkpoint::sign as sign_checkpoint;
@@ -68,10 +70,7 @@ impl Job {
             Self::Signing => signing::run(app).await,
             Self::Partitions => partitions::run(app).await,
             Self::Expire => expire::run(app).await,
-            Self::Count => {
-                count(app);
-                Ok(())
-            }
+            Self::Count => count(app).await,
         }
     }
 }
@@ -141,22 +140,31 @@ pub fn measure(app: &App) {
     app.metrics.set_db_pool_connections("used", u64::from(all).saturating_sub(u64::try_from(idle).unwrap_or(0)));
 }
 
-fn count(app: &App) {
-    let now = app.live.now();
+/// Away from the threads that answer: a million keys take a while.
+async fn count(app: &App) -> anyhow::Result<()> {
+    let live = Arc::clone(&app.live);
+    let counts = tokio::task::spawn_blocking(move || states(&live)).await?;
     for environment in [Environment::Prod, Environment::Dev] {
-        let (mut active, mut expired, mut disabled) = (0, 0, 0);
-        for (_, key) in app.live.keys.entries().filter(|(_, key)| key.environment == environment) {
-            let lives = key.secrets.newest().is_some_and(|newest| now < newest.expires);
-            *(if key.disabled {
-                &mut disabled
-            } else if lives {
-                &mut active
-            } else {
-                &mut expired
-            }) += 1;
-        }
-        for (state, number) in [("active", active), ("expired", expired), ("disabled", disabled)] {
+        for state in ["active", "expired", "disabled"] {
+            let number = counts.get(&(environment, state)).copied().unwrap_or(0);
             app.metrics.set_keys(environment.as_str(), state, number);
         }
     }
+    Ok(())
+}
+
+/// How many keys there are of each environment and state.
+fn states(live: &Live) -> HashMap<(Environment, &'static str), u64> {
+    let (now, memory) = (live.now(), live.memory());
+    let mut counts = HashMap::new();
+    for (_, key) in memory.keys.iter() {
+        let lives = key.secrets.newest().is_some_and(|newest| now < newest.expires);
+        let state = match (key.disabled, lives) {
+            (true, _) => "disabled",
+            (false, true) => "active",
+            (false, false) => "expired",
+        };
+        *counts.entry((key.environment, state)).or_default() += 1;
+    }
+    counts
 }

@@ -1,6 +1,8 @@
 //! Signing keys: a successor is published before the old one's time is over; retired private halves are wiped; sealed ones
 //! move to the newest secret key.
 
+use std::collections::HashSet;
+
 use crate::app::App;
 use crate::signing::{self, Purpose};
 use crate::types::alg::Alg;
@@ -19,9 +21,8 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     // In the order in which a starting node takes the locks; the other way round the two would wait for each other.
     let mut changed = signing::ensure(&mut tx, sealing, Purpose::Session, Alg::EdDsa).await?;
     changed |= signing::ensure(&mut tx, sealing, Purpose::Checkpoint, Alg::EdDsa).await?;
-    let in_use = app.live.servers.entries().map(|(_, server)| server.alg).filter(|alg| *alg != Alg::EdDsa);
-    let others: std::collections::HashSet<Alg> = in_use.collect();
-    for alg in others {
+    let algs: HashSet<Alg> = app.live.memory().servers.iter().map(|(_, server)| server.alg).collect();
+    for alg in algs.into_iter().filter(|alg| *alg != Alg::EdDsa) {
         changed |= signing::ensure(&mut tx, sealing, Purpose::Session, alg).await?;
     }
     changed |= signing::tidy(&mut tx, sealing).await? > 0;

@@ -115,10 +115,15 @@ pub async fn get(connection: &mut PgConnection, by: &Caller, id: &str) -> Result
 /// The database cannot answer.
 pub async fn list(db: &Db, by: &Caller, filter: &Filter, page: &Page) -> Result<Listed<Key>, Refused> {
     let mut connection = db.begin_list().await?;
-    let mut items = Vec::new();
-    for row in store::list(&mut connection, by.projects(), filter, page).await? {
-        items.push(complete(&mut connection, row).await?);
-    }
+    let rows = store::list(&mut connection, by.projects(), filter, page).await?;
+    let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
+    let mut grants = grants::of_many(&mut connection, &ids).await?;
+    let mut roles = roles::of_keys(&mut connection, &ids).await?;
+    let own = |row: store::Stored| {
+        let (grants, roles) = (grants.remove(&row.id), roles.remove(&row.id));
+        row.with(grants.unwrap_or_default(), roles.unwrap_or_default())
+    };
+    let items = rows.into_iter().map(own).collect();
     Ok(page.cut(items, |key| After { at: key.created_at, id: key.id.clone() }))
 }
 
@@ -158,25 +163,31 @@ pub async fn rotate(
 async fn complete(connection: &mut PgConnection, row: store::Stored) -> Result<Key, Refused> {
     let grants = grants::of(connection, &row.id).await?;
     let roles = roles::of_key(connection, &row.id).await?;
-    Ok(Key {
-        id: row.id,
-        agent_id: row.agent_id,
-        project: row.project,
-        name: row.name,
-        environment: row.environment,
-        grants,
-        roles,
-        allowed_cidrs: row.allowed_cidrs,
-        direct: row.direct,
-        self_rotation: row.self_rotation,
-        disabled: row.disabled,
-        status: row.status,
-        expires_in_days: row.expires_in_days,
-        created_at: row.created_at,
-        expires_at: row.expires_at,
-        last_used_at: row.last_used_at,
-        secrets: Vec::new(),
-    })
+    Ok(row.with(grants, roles))
+}
+
+impl store::Stored {
+    fn with(self, grants: Vec<Grant>, roles: Vec<String>) -> Key {
+        Key {
+            id: self.id,
+            agent_id: self.agent_id,
+            project: self.project,
+            name: self.name,
+            environment: self.environment,
+            grants,
+            roles,
+            allowed_cidrs: self.allowed_cidrs,
+            direct: self.direct,
+            self_rotation: self.self_rotation,
+            disabled: self.disabled,
+            status: self.status,
+            expires_in_days: self.expires_in_days,
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            last_used_at: self.last_used_at,
+            secrets: Vec::new(),
+        }
+    }
 }
 
 /// Checks the roles of a key: each is known to the caller, who may give all that it grants.

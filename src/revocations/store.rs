@@ -1,5 +1,6 @@
 //! SQL of the revocation list.
 
+use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -111,6 +112,8 @@ pub struct Known {
     pub history: i64,
     /// Its number there.
     pub number: i64,
+    /// When everything it kills has expired, if it does.
+    pub prune_at: Option<OffsetDateTime>,
 }
 
 /// Removes entries that kill only what has expired long enough ago.
@@ -236,18 +239,21 @@ pub async fn project_of(
     Ok(row.map(|row| row.project))
 }
 
-/// All entries.
+/// All entries, each handed over as it arrives.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn load_all(connection: &mut PgConnection) -> db::Result<Vec<Known>> {
-    Ok(sqlx::query_as!(
+pub async fn load_all(connection: &mut PgConnection, mut each: impl FnMut(Known)) -> db::Result<()> {
+    let mut rows = sqlx::query_as!(
         Known,
-        r#"select kind, target, issued_before, coalesce(history, 0) as "history!", coalesce(number, 0) as "number!" from revocations"#,
+        r#"select kind, target, issued_before, coalesce(history, 0) as "history!", coalesce(number, 0) as "number!", prune_at from revocations"#,
     )
-    .fetch_all(connection)
-    .await?)
+    .fetch(connection);
+    while let Some(row) = rows.try_next().await? {
+        each(row);
+    }
+    Ok(())
 }
 
 /// An entry as nodes read it when it is new, with whom it reaches.
@@ -265,6 +271,8 @@ pub struct Named {
     pub history: i64,
     /// Its number there.
     pub number: i64,
+    /// When everything it kills has expired, if it does.
+    pub prune_at: Option<OffsetDateTime>,
     /// The servers that a token is for, or on which a key or an agent's keys have grants.
     pub servers: Vec<String>,
     /// The key of a token.
@@ -283,6 +291,7 @@ impl Named {
             issued_before: self.issued_before,
             history: self.history,
             number: self.number,
+            prune_at: self.prune_at,
         }
     }
 }
@@ -296,7 +305,7 @@ pub async fn load_some(connection: &mut PgConnection, ids: &[String]) -> db::Res
     Ok(sqlx::query_as!(
         Named,
         r#"select r.id as "id!", r.kind as "kind!", r.target as "target!", r.issued_before, coalesce(r.history, 0) as "history!",
-                  coalesce(r.number, 0) as "number!", t.key_id as "key_id?", coalesce(t.agent_id, k.agent_id) as agent_id,
+                  coalesce(r.number, 0) as "number!", r.prune_at, t.key_id as "key_id?", coalesce(t.agent_id, k.agent_id) as agent_id,
                   case when r.kind = 'token' then array_remove(array[t.server_id], null)
                        when r.kind in ('key', 'key_sessions') then array(
                            select server_id from grants where holder = r.target

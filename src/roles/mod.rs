@@ -14,7 +14,7 @@ use crate::types::caller::Caller;
 use crate::types::id::RoleId;
 use crate::types::page::{After, Listed, Page};
 
-pub use store::{KeyRole, load_all, load_key_roles, load_some_key_roles, of_key, set_of_key};
+pub use store::{KeyRole, load_all, load_key_roles, load_some_key_roles, of_key, of_keys, set_of_key};
 
 const NAME_CHARS_MAX: usize = 100;
 

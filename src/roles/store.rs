@@ -1,5 +1,7 @@
 //! SQL of roles, and of which keys have them.
 
+use std::collections::HashMap;
+
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -94,6 +96,21 @@ pub async fn of_key(connection: &mut PgConnection, key: &str) -> db::Result<Vec<
         .fetch_all(connection)
         .await?;
     Ok(rows.into_iter().map(|row| row.role_id).collect())
+}
+
+/// The roles of each of many keys; keys without any are left out.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn of_keys(connection: &mut PgConnection, keys: &[String]) -> db::Result<HashMap<String, Vec<String>>> {
+    let mut rows = load_some_key_roles(connection, keys).await?;
+    rows.sort_by(|one, other| one.role_id.cmp(&other.role_id));
+    let mut had: HashMap<String, Vec<String>> = HashMap::new();
+    for row in rows {
+        had.entry(row.key_id).or_default().push(row.role_id);
+    }
+    Ok(had)
 }
 
 /// Replaces the roles of a key. The caller has checked that they exist and may be given.

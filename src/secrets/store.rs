@@ -1,5 +1,6 @@
 //! SQL of secrets.
 
+use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -194,6 +195,8 @@ pub async fn rehash(connection: &mut PgConnection, rehash: &Rehash) -> db::Resul
     Ok(())
 }
 
+type Digest = [u8; 32];
+
 /// A version of a secret as nodes keep it.
 pub struct Row {
     /// Whose.
@@ -203,28 +206,31 @@ pub struct Row {
     /// The secret key its digest was made under.
     pub secret_key: String,
     /// HMAC-SHA-256.
-    pub digest: Vec<u8>,
+    pub digest: Digest,
     /// When it was made.
     pub created_at: OffsetDateTime,
     /// When it ends.
     pub expires_at: Option<OffsetDateTime>,
 }
 
-/// All versions of all secrets, newest of each owner first.
+/// All versions of all secrets, each handed over as it arrives.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn load_all(connection: &mut PgConnection) -> db::Result<Vec<Row>> {
-    Ok(sqlx::query_as!(
+pub async fn load_all(connection: &mut PgConnection, mut each: impl FnMut(Row)) -> db::Result<()> {
+    let mut rows = sqlx::query_as!(
         Row,
-        "select owner, version, secret_key, digest, created_at, expires_at from secrets order by owner, version desc"
+        r#"select owner, version, secret_key, digest as "digest: Digest", created_at, expires_at from secrets"#
     )
-    .fetch_all(connection)
-    .await?)
+    .fetch(connection);
+    while let Some(row) = rows.try_next().await? {
+        each(row);
+    }
+    Ok(())
 }
 
-/// The versions of the owners named, newest of each first.
+/// The versions of the owners named.
 ///
 /// # Errors
 ///
@@ -232,7 +238,7 @@ pub async fn load_all(connection: &mut PgConnection) -> db::Result<Vec<Row>> {
 pub async fn load_some(connection: &mut PgConnection, owners: &[String]) -> db::Result<Vec<Row>> {
     Ok(sqlx::query_as!(
         Row,
-        "select owner, version, secret_key, digest, created_at, expires_at from secrets where owner = any($1) order by owner, version desc",
+        r#"select owner, version, secret_key, digest as "digest: Digest", created_at, expires_at from secrets where owner = any($1)"#,
         owners,
     )
     .fetch_all(connection)

@@ -138,11 +138,11 @@ pub(super) fn target(view: View<'_>, key: &Key, resources: &[String]) -> Result<
         }
         [resource] => {
             let canonical = Canonical::parse(resource).map_err(|_| Refusal::InvalidTarget)?;
-            *view.live.resources.get(&canonical).ok_or(Refusal::InvalidTarget)?
+            *view.memory.resources.get(&canonical).ok_or(Refusal::InvalidTarget)?
         }
         _ => return Err(Refusal::InvalidTarget),
     };
-    view.live.servers.get(&id).ok_or(Refusal::InvalidTarget)
+    view.memory.servers.get(&id).cloned().ok_or(Refusal::InvalidTarget)
 }
 
 /// The part of what is held that was asked for. What is known but not held is left out; nothing left is a refusal.

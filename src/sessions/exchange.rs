@@ -182,7 +182,7 @@ struct Good {
 fn good_session(view: View<'_>, token: &str, address: Option<IpAddr>, which: &str) -> Result<Good, Refusal> {
     let token = verify_session(view, token).map_err(|_| not_good(which))?;
     let claims = &token.claims;
-    let server = view.live.servers.get(&claims.srv).ok_or_else(|| not_good(which))?;
+    let server = Arc::clone(view.memory.servers.get(&claims.srv).ok_or_else(|| not_good(which))?);
     match check_session(view, &token, &server, address) {
         Ok(held) => {
             let mut ancestors = claims.anc.clone();
@@ -197,9 +197,9 @@ fn good_session(view: View<'_>, token: &str, address: Option<IpAddr>, which: &st
 
 /// The key that a checked token is from, as if it had been presented.
 fn holder(view: View<'_>, claims: &Claims) -> Option<KeyCaller> {
-    let key = view.live.keys.get(&claims.key_id)?;
-    let agent = view.live.agents.get(&key.agent)?;
-    let version = key.secrets.live(claims.kv, view.now)?.clone();
+    let key = Arc::clone(view.memory.keys.get(&claims.key_id)?);
+    let agent = Arc::clone(view.memory.agents.get(&key.agent)?);
+    let version = *key.secrets.live(claims.kv, view.now)?;
     Some(KeyCaller { key, agent, version })
 }
 

@@ -79,7 +79,7 @@ async fn guarantee_9_what_commits_at_the_same_time_leaves_no_gap_and_a_reader_ne
         seen = newest;
     }
     while writers.join_next().await.is_some() {}
-    node.until("the node has all", async || node.app.live.agents.len() == 160).await;
+    node.until("the node has all", async || node.app.live.memory().agents.len() == 160).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,7 @@ mod introspection;
 mod keys;
 mod lists;
 mod malformed;
+mod memory;
 mod metadata;
 mod model;
 mod nodes;

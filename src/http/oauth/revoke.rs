@@ -89,5 +89,5 @@ fn of(app: &App, claims: &Claims) -> New {
 }
 
 fn project(app: &App, agent: crate::types::id::AgentId) -> String {
-    app.live.agents.get(&agent).map(|agent| agent.project.to_string()).unwrap_or_default()
+    app.live.memory().agents.get(&agent).map(|agent| agent.project.to_string()).unwrap_or_default()
 }

@@ -286,7 +286,7 @@ pub async fn rotate(
     Id(id): Id<KeyId>,
     Body(body): Body<Rotate>,
 ) -> Result<Receipted<RotatedSecret>, Problem> {
-    let newest = app.live.keys.get(&id).and_then(|key| key.secrets.newest().map(|newest| newest.number));
+    let newest = app.live.memory().keys.get(&id).and_then(|key| key.secrets.newest().map(|newest| newest.number));
     app.settle_use(Owner::Key(id), newest).await?;
     let secret_key = app.feed.secret_key();
     let (key, issued, done) =

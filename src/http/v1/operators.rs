@@ -165,7 +165,8 @@ pub async fn rotate(
     Id(id): Id<OperatorId>,
     Body(body): Body<Rotate>,
 ) -> Result<Receipted<RotatedSecret>, Problem> {
-    let newest = app.live.operators.get(&id).and_then(|operator| operator.secrets.newest().map(|newest| newest.number));
+    let newest =
+        app.live.memory().operators.get(&id).and_then(|operator| operator.secrets.newest().map(|newest| newest.number));
     app.settle_use(Owner::Operator(id), newest).await?;
     let secret_key = app.feed.secret_key();
     let (issued, done) =

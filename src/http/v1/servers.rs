@@ -211,7 +211,8 @@ pub async fn rotate(
     Id(id): Id<ServerId>,
     Body(body): Body<Rotate>,
 ) -> Result<Receipted<RotatedServer>, Problem> {
-    let newest = app.live.servers.get(&id).and_then(|server| server.secrets.newest().map(|newest| newest.number));
+    let newest =
+        app.live.memory().servers.get(&id).and_then(|server| server.secrets.newest().map(|newest| newest.number));
     app.settle_use(Owner::Server(id), newest).await?;
     let secret_key = app.feed.secret_key();
     let (server, issued, done) =

@@ -230,7 +230,8 @@ impl Stream {
 
     /// Whether the server still is one, and the secret that it showed still works.
     fn may_listen(&self) -> bool {
-        let known = self.app.live.servers.get(&self.server.id).filter(|server| !server.disabled);
+        let memory = self.app.live.memory();
+        let known = memory.servers.get(&self.server.id).filter(|server| !server.disabled);
         known.is_some_and(|server| server.secrets.live(self.version, self.app.live.now()).is_some())
     }
 }

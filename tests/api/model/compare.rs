@@ -58,7 +58,7 @@ impl Stage<'_> {
     /// The server as the node knows it, if it may ask.
     fn asker(&self, server: usize) -> Option<Arc<Server>> {
         let id: ServerId = self.servers[server].id.parse().expect("an id");
-        self.on().app.live.servers.get(&id).filter(|server| !server.disabled)
+        self.on().app.live.memory().servers.get(&id).filter(|server| !server.disabled).cloned()
     }
 
     async fn ask(&self, token: &str, asker: &Asker) -> Result<Option<Rights>, String> {
