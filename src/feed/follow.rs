@@ -242,7 +242,8 @@ impl Follower {
         let whole = count < ENTRIES_MAX;
         let before = self.feed.live.round();
         let lease = Duration::from_millis(u64::try_from(beat.lease_ms).unwrap_or(0));
-        let (sent, wall) = if on(Protection::LeaseFromSent) { (sent, wall) } else { (BootInstant::now(), wall_clock()) };
+        let (sent, wall) =
+            if on(Protection::LeaseFromSent) { (sent, wall) } else { (BootInstant::now(), wall_clock()) };
         let round = Round { sent, wall, database: beat.now.into(), lease, position: last.position };
         self.feed.live.publish(if whole { round } else { Round { position: last.position, ..before } });
         self.feed.shared.applied.send_replace(last.position);

@@ -15,6 +15,7 @@ const PAGE_ROWS_MAX: f64 = 1_000.0;
 
 const AGENT: &str = "'agt_' || md5('a7')";
 const KEY: &str = "'key_' || left(md5('k7'), 12)";
+const KEYS: &str = "array['key_' || left(md5('k7'), 12), 'key_' || left(md5('k8'), 12)]";
 const SERVER: &str = "'srv_' || left(md5('s7'), 12)";
 const LARGE_SERVER: &str = "'srv_' || left(md5('s1'), 12)";
 const ROLES_SERVER: &str = "'srv_' || left(md5('s2'), 12)";
@@ -81,9 +82,19 @@ const LISTS: [List; 13] = [
     },
     List {
         operation: "list_keys",
-        statement: "from keys k join agents a on a.id = k.agent_id\n                      left join lateral (select version",
+        statement: "where ($1::text[] is null or a.project = any($1)) and ($2::text[] is null or k.id = any($2))",
         parameters: 13,
-        given: &[&[], &[(1, PROJECTS)], &[(3, PROJECT)], &[(4, AGENT)], &[(6, "'dev'")], &[(8, AT), (9, "'key_5'")]],
+        given: &[
+            &[],
+            &[(1, PROJECTS)],
+            &[(2, KEYS)],
+            &[(3, PROJECT)],
+            &[(4, AGENT)],
+            &[(6, "'dev'")],
+            &[(8, AT), (9, "'key_5'")],
+            &[(10, "'active'")],
+            &[(2, KEYS), (5, SERVER)],
+        ],
     },
     List {
         operation: "list_sessions",
