@@ -101,7 +101,11 @@ async fn guarantee_1_while_postgresql_crashes_and_recovers_nothing_revoked_is_ac
     let cluster = Mutex::new(cluster);
     let fleet = Fleet::on(db, without).await;
     withstand("PostgreSQL restarted", &fleet, async |seeded| {
-        pause(seeded, 4_000, 8_000).await;
+        // Not before all of it is up again, however long that takes here.
+        for url in fleet.doors() {
+            fleet.until("it is current", async || fleet.ask(&url, &fleet.key.key).await == Said::Active).await;
+        }
+        pause(seeded, 1_000, 5_000).await;
         let mut cluster = cluster.lock().await;
         crash(&mut cluster).await;
         pause(seeded, 1, 1_500).await;
