@@ -2,8 +2,9 @@
 -- What lists narrow keys by stands in the key's own row: found by an index, whatever the number of keys.
 set local lock_timeout = '5s';
 
+-- Nodes of the release before read `expires_at` of a key's secrets by that name, so it is not one of these.
 -- Both follow from the key's secrets, by a trigger: when the newest ends, and until when one before it works too.
-alter table keys add column expires_at timestamptz, add column overlap_until timestamptz;
+alter table keys add column ends_at timestamptz, add column overlap_until timestamptz;
 
 -- Nodes keep neither in memory, and hear of the secrets themselves.
 drop trigger feed_keys on keys;
@@ -16,7 +17,7 @@ create function key_ends() returns trigger
 declare
     changed text := case when tg_op = 'DELETE' then old.owner else new.owner end;
 begin
-    update keys k set expires_at = newest.expires_at,
+    update keys k set ends_at = newest.expires_at,
            overlap_until = (select max(s.expires_at) from secrets s where s.owner = changed and s.version < newest.version)
       from (select version, expires_at from secrets where owner = changed order by version desc limit 1) as newest
      where k.id = changed;
@@ -28,5 +29,5 @@ create trigger key_ends after insert or delete or update of expires_at on secret
 create index keys_environment on keys (environment, created_at desc, id desc);
 create index keys_disabled on keys (created_at desc, id desc) where disabled;
 create index keys_revoked on keys (created_at desc, id desc) where revoked_at is not null;
-create index keys_expires on keys (expires_at);
+create index keys_ends on keys (ends_at);
 create index keys_overlap on keys (overlap_until) where overlap_until is not null;

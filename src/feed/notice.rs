@@ -267,6 +267,7 @@ mod tests {
                 kind: kind.as_str().to_owned(),
                 target: target.to_owned(),
                 issued_before: None,
+                prune_at: None,
                 history: 1,
                 number: 1,
                 servers: servers.iter().map(ToString::to_string).collect(),

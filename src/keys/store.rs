@@ -111,9 +111,8 @@ async fn on_server(connection: &mut PgConnection, server: &str) -> db::Result<Ve
 
 /// Keys that end before a time.
 async fn ending(connection: &mut PgConnection, at: OffsetDateTime) -> db::Result<Vec<String>> {
-    let rows = sqlx::query!("select id from keys where expires_at < $1 limit $2", at, KEYS_FEW_MAX)
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        sqlx::query!("select id from keys where ends_at < $1 limit $2", at, KEYS_FEW_MAX).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
@@ -130,12 +129,12 @@ async fn select(
         Stored,
         r#"select id, agent_id, project, name, environment, allowed_cidrs, direct, self_rotation, disabled, status as "status!",
                   expires_in_days, created_at, expires_at as "expires_at?", last_used_at
-           from (select k.*, a.project,
+           from (select k.*, a.project, k.ends_at as expires_at,
                         (select max(u.last_used_at) from secret_uses u where u.owner = k.id) as last_used_at,
                         case when k.revoked_at is not null or exists (select from revocations r where r.kind = 'key' and r.target = k.id)
                              then 'revoked'
                              when k.disabled then 'disabled'
-                             when k.expires_at <= authority_now() then 'expired'
+                             when k.ends_at <= authority_now() then 'expired'
                              when k.overlap_until > authority_now() then 'overlap' else 'active' end as status
                  from keys k join agents a on a.id = k.agent_id
                  where ($1::text[] is null or a.project = any($1)) and ($2::text[] is null or k.id = any($2))
@@ -146,12 +145,12 @@ async fn select(
                    and ($7::text is null or strpos(lower(coalesce(k.name, '')), lower($7)) > 0)
                    and ($8::timestamptz is null or (k.created_at, k.id) < ($8, $9::text))
                    and ($10::text is null or $10 <> 'disabled' or k.disabled)
-                   and ($10 is null or $10 <> 'expired' or k.expires_at <= authority_now())
+                   and ($10 is null or $10 <> 'expired' or k.ends_at <= authority_now())
                    and ($10 is null or $10 <> 'overlap' or k.overlap_until > authority_now())
                    -- A row that was locked is marked by a job within a minute; until then the list knows more than the row.
                    and ($10 is null or $10 <> 'revoked' or k.revoked_at is not null or k.id = any(array(
                         select r.target from revocations r where r.kind = 'key' and r.at > authority_now() - interval '10 minutes')))
-                   and ($11::timestamptz is null or k.expires_at < $11)
+                   and ($11::timestamptz is null or k.ends_at < $11)
                    and ($12::timestamptz is null or not exists (select from secret_uses u where u.owner = k.id and u.last_used_at >= $12))) as found
            where $10 is null or status = $10
            order by created_at desc, id desc limit $13"#,
