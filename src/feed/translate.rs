@@ -44,9 +44,15 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) fn new(secrets: Vec<secrets::Row>, grants: Vec<grants::Row>, roles: Vec<roles::KeyRole>) -> Self {
         let mut parts = Self::default();
-        secrets.into_iter().for_each(|row| parts.add_secret(row));
-        grants.into_iter().for_each(|row| parts.add_grant(row.holder, grant(&row.server_id, &row.permissions)));
-        roles.into_iter().for_each(|row| parts.add_role(row));
+        for row in secrets {
+            parts.add_secret(row);
+        }
+        for row in grants {
+            parts.add_grant(row.holder, grant(&row.server_id, &row.permissions));
+        }
+        for row in roles {
+            parts.add_role(row);
+        }
         parts
     }
 

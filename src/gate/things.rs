@@ -84,7 +84,10 @@ impl Secrets {
             Versions::None => Versions::One(version),
             Versions::One(known) => two(*known, version),
             Versions::Two(known) if known.iter().all(|known| known.number > version.number) => return,
-            Versions::Two(known) => two(known[0], version),
+            Versions::Two(known) => {
+                let [newest, _] = **known;
+                two(newest, version)
+            }
         };
     }
 

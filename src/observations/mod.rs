@@ -190,7 +190,9 @@ impl Observations {
             }
         }
         // Forget what has not been used for long: it is in the table.
-        memory.uses.retain(|_, last| last.place.at > last.written || now.micros() - last.place.at.micros() < 10 * USE_WRITE_MICROS);
+        memory.uses.retain(|_, last| {
+            last.place.at > last.written || now.micros() - last.place.at.micros() < 10 * USE_WRITE_MICROS
+        });
         let rehashes = memory.rehashes.drain().map(|(_, rehash)| rehash).collect();
         Due { counts, uses, rehashes }
     }

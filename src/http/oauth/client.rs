@@ -137,7 +137,7 @@ fn one(app: &App, claimed: &Claimed<'_>, address: Option<IpAddr>) -> Result<Outc
             Kind::Server => authenticate_server(view, &presented)
                 .map(|(server, version)| (Owner::Server(server.id), version, Client::Server(server))),
             _ => match authenticate_key(view, &presented, address) {
-                Ok(caller) => Ok((Owner::Key(caller.key.id), caller.version.clone(), Client::Key(caller))),
+                Ok(caller) => Ok((Owner::Key(caller.key.id), caller.version, Client::Key(caller))),
                 Err((cause, known)) => {
                     app.observations.answered(known, cause.as_str(), place);
                     Err(cause)
