@@ -2,9 +2,10 @@
 
 use mcp_authority::{db as ground, feed, jobs};
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 
 use crate::audit_verify::verified;
+use crate::support::node::SECRET_KEY;
 use crate::support::{Node, TestDb, World};
 
 const DAY: i64 = 86_400;
@@ -174,6 +175,15 @@ async fn more_rows_than_can_be_moved_at_once_stay_where_they_are_until_they_end(
 async fn a_service_that_was_down_for_two_months_has_its_partitions_before_it_answers() {
     let db = TestDb::new().await;
     db.shift_clock(60 * DAY).await;
+    // A command has no jobs that could mend it afterwards.
+    let made = std::process::Command::new(env!("CARGO_BIN_EXE_mcp-authority"))
+        .args(["admin", "create-key", "--name", "a"])
+        .env("MCPA_DATABASE_URL", db.options.to_url_lossy().as_str())
+        .env("MCPA_SECRET_KEYS", SECRET_KEY)
+        .output()
+        .expect("it runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert_eq!(db.count("select count(*) from audit_log_rest").await, 0);
     let node = Node::start(&db).await;
     let operator = node.operator().await;
     let server = operator.server(&node).await;
