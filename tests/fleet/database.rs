@@ -105,7 +105,7 @@ async fn guarantee_1_while_postgresql_crashes_and_recovers_nothing_revoked_is_ac
         for url in fleet.doors() {
             fleet.until("it is current", async || fleet.ask(&url, &fleet.key.key).await == Said::Active).await;
         }
-        pause(seeded, 1_000, 5_000).await;
+        pause(seeded, 2_000, 7_000).await;
         let mut cluster = cluster.lock().await;
         crash(&mut cluster).await;
         pause(seeded, 1, 1_500).await;
