@@ -19,7 +19,7 @@ insert into keys (id, agent_id, name, environment, direct, expires_in_days, disa
 insert into secrets (owner, version, secret_key, digest, hint, expires_at)
     select id, 1, 'k', sha256(id::bytea), 'abcd', authority_now() + interval '90 days' - n * interval '4 minutes'
       from (select id, row_number() over (order by id) as n from keys union all select id, 1 from operators) as owners;
-update keys k set expires_at = s.expires_at from secrets s where s.owner = k.id;
+update keys k set ends_at = s.expires_at from secrets s where s.owner = k.id;
 insert into secret_uses (owner, version, last_used_at) select id, 1, created_at from keys;
 insert into grants (holder, server_id, permissions)
     select id, 'srv_' || left(md5('s' || case when n % 2 = 0 then 1 else 2 + n % 4000 end), 12), '{*}' from (select id, row_number() over (order by id) as n from keys) as holders;
