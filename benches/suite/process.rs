@@ -31,7 +31,7 @@ pub(crate) struct Guard {
 impl Guard {
     pub(crate) fn new(postmaster: u32, folder: &Path) -> anyhow::Result<Self> {
         let script = "cat > /dev/null; kill -QUIT \"$1\" 2>/dev/null; while kill -0 \"$1\" 2>/dev/null; do sleep 0.1; done; \
-                      rm -rf \"$2\"; kill -KILL -- \"-$$\"";
+                      rm -rf \"$2\"; kill -s KILL -- \"-$$\"";
         let shell = Command::new("sh")
             .args(["-c", script, "guard", &postmaster.to_string()])
             .arg(folder)
