@@ -108,7 +108,7 @@ impl Revoked {
         self.entries.get(subject).is_some_and(|entry| entry.cutoff.kills(position, issued))
     }
 
-    /// Entries, at most [`FORGET_MAX`], that kill only what has expired long enough ago, by `now`, the database's clock. A
+    /// Entries, at most ten thousand, that kill only what has expired long enough ago, by `now`, the database's clock. A
     /// key's entry stays until its row says by itself that it is revoked (`row_says_so`): a rotation that was under way
     /// may have given it a secret that lives longer than the entry knows.
     #[must_use]
