@@ -3,12 +3,13 @@
 //! Owns `signing_keys`. A key signs from `signs_from` until a younger one of its algorithm does.
 
 mod make;
+mod private;
 mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use jsonwebtoken::{DecodingKey, EncodingKey, Header};
+use jsonwebtoken::{DecodingKey, Header};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
@@ -17,6 +18,7 @@ use crate::db;
 use crate::gate::{Claims, SessionVerifier};
 use crate::refusal::{Code, Refused};
 use crate::secrets::Sealing;
+use crate::signing::private::Private;
 use crate::types::alg::Alg;
 use crate::types::caller::Caller;
 use crate::types::clock::Timestamp;
@@ -64,7 +66,7 @@ pub struct Signer {
     pub purpose: Purpose,
     /// From when on.
     pub from: Timestamp,
-    key: EncodingKey,
+    key: Private,
 }
 
 impl Signer {
@@ -86,7 +88,7 @@ impl Signer {
         let mut header = Header::new(crate::gate::algorithm(self.alg));
         header.typ = Some(typ.to_owned());
         header.kid = Some(self.kid.to_string());
-        jsonwebtoken::encode(&header, payload, &self.key)
+        self.key.sign(&header, payload)
     }
 }
 
@@ -130,7 +132,7 @@ pub async fn load(connection: &mut PgConnection, keyring: &Keyring) -> Result<Lo
             let open = keyring
                 .open(&row.secret_key, place, &private)
                 .map_err(|error| LoadError::Sealed(row.kid.clone(), error))?;
-            let key = make::encoding(alg, &open).ok_or_else(|| LoadError::Row(row.kid.clone()))?;
+            let key = Private::read(alg, &open).ok_or_else(|| LoadError::Row(row.kid.clone()))?;
             loaded.signers.signers.push(Signer {
                 kid: Arc::clone(&kid),
                 alg,
