@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use reqwest::{Client, RequestBuilder};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use crate::process::Node;
@@ -26,6 +26,9 @@ const LASTING: usize = 64;
 const RECENT: usize = 8;
 /// Credentials are made by so many callers at once.
 const MAKERS: usize = 16;
+
+/// Longer than the default lease and its margin (docs/consistency.md).
+const JOINED: Duration = Duration::from_millis(2_500);
 
 /// With so many nodes. Latencies in milliseconds.
 #[derive(Clone, Debug, Serialize)]
@@ -89,6 +92,8 @@ pub(crate) async fn measure(
         while nodes.len() < wanted {
             nodes.push(world.node().await?);
         }
+        // A node that has just joined waits a whole lease at each revocation: it has not watched the others for long enough.
+        sleep(JOINED).await;
         crate::say(&format!("revocations, {wanted} nodes"));
         rows.push(with(world, &nodes, operator, time).await?);
     }

@@ -1,7 +1,10 @@
 //! Rows of issued tokens, many in one commit. A token is handed out only after its row is durable.
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest;
-use tokio::sync::{mpsc, oneshot};
+use futures_util::future::join_all;
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::audit::{self, Entry};
 use crate::db::{self, Db};
@@ -12,6 +15,8 @@ use crate::types::caller::Caller;
 /// Tokens that may wait to be written; past that callers are told to come back.
 pub const QUEUE_MAX: usize = 8_192;
 const BATCH_MAX: usize = 256;
+/// Batches that are written at the same time: while one is committed the next is on its way. More would only be smaller.
+const WRITERS: usize = 2;
 
 struct Asked {
     row: store::New,
@@ -28,7 +33,9 @@ impl Writer {
     /// A writer, and the task that serves it until all its handles are gone. Each batch is one entry of the audit chain.
     pub fn new(db: Db, chain: String) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, asked) = mpsc::channel(QUEUE_MAX);
-        (Self { queue }, serve(db, chain, asked))
+        let asked = Arc::new(Mutex::new(asked));
+        let writers = (0..WRITERS).map(move |_| serve(db.clone(), chain.clone(), Arc::clone(&asked)));
+        (Self { queue }, async { drop(join_all(writers).await) })
     }
 
     /// Writes a token's row. Holds afterwards: it is durable.
@@ -45,9 +52,10 @@ impl Writer {
     }
 }
 
-async fn serve(db: Db, chain: String, mut asked: mpsc::Receiver<Asked>) {
+async fn serve(db: Db, chain: String, asked: Arc<Mutex<mpsc::Receiver<Asked>>>) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
-    while asked.recv_many(&mut batch, BATCH_MAX).await > 0 {
+    // The lock is held while waiting for the first row of a batch, and never while one is written.
+    while asked.lock().await.recv_many(&mut batch, BATCH_MAX).await > 0 {
         let (rows, replies): (Vec<_>, Vec<_>) = batch.drain(..).map(|asked| (asked.row, asked.reply)).unzip();
         let written = commit(&db, &chain, &rows).await;
         if let Err(error) = &written {
