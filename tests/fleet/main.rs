@@ -4,7 +4,8 @@
 //! Each fault is met twice. With the protection that answers it nothing may be counted; without it (`types/switches.rs`)
 //! something must be, or the test would prove nothing. `TEST_REVOCATIONS` is how many each fault sees (300 unless set),
 //! `TEST_SEED` repeats a run, `TEST_REPORT` names a file that gets a line for each storm.
-#![cfg(all(test, feature = "switches"))]
+#![cfg(test)]
+#![cfg(feature = "switches")]
 #![expect(unreachable_pub, reason = "the modules of a test crate are its only users")]
 
 mod batches;
