@@ -23,14 +23,14 @@ struct Asked {
     reply: oneshot::Sender<Result<(), Refused>>,
 }
 
-/// Hands rows to the one task that commits them.
+/// Hands rows to those who commit them.
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Asked>,
 }
 
 impl Writer {
-    /// A writer, and the task that serves it until all its handles are gone. Each batch is one entry of the audit chain.
+    /// A writer, and the future that serves it until all its handles are gone. Each batch is one entry of the audit chain.
     pub fn new(db: Db, chain: String) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, asked) = mpsc::channel(QUEUE_MAX);
         let asked = Arc::new(Mutex::new(asked));
