@@ -33,6 +33,17 @@ impl Own {
         Self { cluster, db, _dir: dir }
     }
 
+    /// The process that writes what commits did not wait for. The service's role may not ask PostgreSQL for it.
+    fn wal_writer(&self) -> u32 {
+        let postmaster = self.cluster.postmaster_pid().expect("it runs");
+        let children = format!("/proc/{postmaster}/task/{postmaster}/children");
+        let children = std::fs::read_to_string(children).expect("its processes");
+        let named = |pid: &u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("walwriter"))
+        };
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(named).expect("a WAL writer")
+    }
+
     /// Ends it at once, as a crash would.
     async fn crash(&mut self) {
         crash(&mut self.cluster).await;
@@ -40,9 +51,12 @@ impl Own {
 }
 
 async fn crash(cluster: &mut Embedded) {
-    let pid = cluster.postmaster_pid().expect("it runs");
-    kill_process(Pid::from_raw(pid.cast_signed()).expect("a process"), Signal::QUIT).expect("sent");
+    signal(cluster.postmaster_pid().expect("it runs"), Signal::QUIT);
     cluster.exited().await.expect("it is gone");
+}
+
+fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid.cast_signed()).expect("a process"), signal).expect("sent");
 }
 
 const LEASE_MS: u32 = 5_000;
@@ -127,12 +141,17 @@ async fn survives(off: &[Protection], turns: usize) -> bool {
         let operator = node.operator().await;
         let server = operator.server(&node).await;
         let key = operator.key(&node, &server, &["tools/call"]).await;
+        // What commits do not write themselves stays in memory: nobody else writes it.
+        let writer = own.wal_writer();
+        signal(writer, Signal::STOP);
         // Everything so far is written.
         own.db
             .execute("begin; set local synchronous_commit = on; update settings set audit_days = audit_days; commit")
             .await;
         operator.post(&node, &format!("/v1/keys/{}/revoke", key.id), json!({})).await.enforced();
-        own.crash().await;
+        signal(own.cluster.postmaster_pid().expect("it runs"), Signal::QUIT);
+        signal(writer, Signal::KILL);
+        own.cluster.exited().await.expect("it is gone");
         // The node must not be there to write back what it knows.
         drop(node);
         own.cluster.restart().await.expect("it starts again");
