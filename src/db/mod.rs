@@ -4,11 +4,13 @@ pub mod condition;
 pub mod embedded;
 pub mod partitions;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrate;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{Connection as _, PgPool, Postgres, Transaction};
+use tokio::sync::Notify;
 
 use crate::gate::Position;
 use crate::types::clock::BootInstant;
@@ -20,6 +22,10 @@ const GENERAL_CONNECTIONS_MAX: u32 = 12;
 const RESERVED_CONNECTIONS_MAX: u32 = 4;
 /// How long a request waits for a connection before it is told to come back.
 const ACQUIRE_SECONDS_MAX: Duration = Duration::from_secs(5);
+
+/// A connection that was used this recently is taken to be there still: to ask it first would cost each statement another
+/// round trip. Short, because a request that meets one that broke meanwhile is told to come back.
+const UNTESTED_MAX: Duration = Duration::from_millis(50);
 
 /// What a change begins with, in one round trip. Bounds are set for each transaction, because a pooler between us and
 /// PostgreSQL may give every transaction another connection.
@@ -127,6 +133,16 @@ pub struct Db {
     options: PgConnectOptions,
     general: PgPool,
     reserved: PgPool,
+    told: Arc<Told>,
+}
+
+/// Who is told that something was committed: they read the feed on. To be told late, or never, costs only time.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// This node.
+    pub here: Notify,
+    /// The task that tells the others.
+    pub elsewhere: Notify,
 }
 
 impl Db {
@@ -138,9 +154,19 @@ impl Db {
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_SECONDS_MAX)
+                .test_before_acquire(false)
+                .before_acquire(|connection, idle| {
+                    Box::pin(async move {
+                        if idle.idle_for > UNTESTED_MAX {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                })
                 .connect_lazy_with(options.clone())
         };
-        Self { general: pool(GENERAL_CONNECTIONS_MAX), reserved: pool(RESERVED_CONNECTIONS_MAX), options }
+        let (general, reserved) = (pool(GENERAL_CONNECTIONS_MAX), pool(RESERVED_CONNECTIONS_MAX));
+        Self { options, general, reserved, told: Arc::default() }
     }
 
     /// For reads.
@@ -153,6 +179,12 @@ impl Db {
     #[must_use]
     pub fn reserved(&self) -> &PgPool {
         if on(Protection::Reserved) { &self.reserved } else { &self.general }
+    }
+
+    /// Who is told of commits.
+    #[must_use]
+    pub fn told(&self) -> &Told {
+        &self.told
     }
 
     /// How to reach the database, for those with a connection of their own.
@@ -195,11 +227,23 @@ impl Db {
     ///
     /// [`Error::OutcomeUnknown`] when the connection broke on the way: neither success nor "not done".
     pub async fn commit(&self, tx: Tx) -> Result<Done> {
-        commit(tx).await?;
-        let committed = BootInstant::now();
+        let committed = self.commit_change(tx).await?;
         // The change is there; where it stands is not known, so it cannot be waited for.
         let position = self.position().await.map_err(Error::after_commit)?;
         Ok(Done { position, committed })
+    }
+
+    /// Commits, and tells those who read the feed. Gives the instant at which the COMMIT was acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::commit`].
+    pub async fn commit_change(&self, tx: Tx) -> Result<BootInstant> {
+        commit(tx).await?;
+        let committed = BootInstant::now();
+        self.told.here.notify_one();
+        self.told.elsewhere.notify_one();
+        Ok(committed)
     }
 
     /// Where the feed stands now.
@@ -246,7 +290,7 @@ impl Db {
     }
 }
 
-/// Commits without asking where the feed stands: for what writes no feed.
+/// Commits what writes no feed.
 ///
 /// # Errors
 ///

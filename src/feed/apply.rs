@@ -13,7 +13,7 @@ use crate::feed::store::Entry;
 use crate::feed::subscribe::notices;
 use crate::feed::translate::{Parts, agent, revocation};
 use crate::feed::{KINDS, Shared};
-use crate::gate::{Live, Memory, Position, View};
+use crate::gate::{Key, Live, Memory, Position, View};
 use crate::grants;
 use crate::keys;
 use crate::operators;
@@ -148,6 +148,12 @@ impl Read {
     fn put(mut self, revocations: &[revocations::Named], memory: &mut Memory, pools: &mut Pools) {
         for (subject, cutoff, until) in revocations.iter().filter_map(|row| revocation(&row.known())) {
             memory.revoked.add(subject, cutoff, until);
+        }
+        for id in revocations.iter().filter(|row| row.marked).filter_map(|row| row.target.parse().ok()) {
+            let known = memory.keys.get(&id).filter(|key| !key.revoked);
+            if let Some(key) = known.map(|key| Key { revoked: true, ..Key::clone(key) }) {
+                memory.keys.insert(id, Arc::new(key));
+            }
         }
         for row in self.agents {
             self.names.agents.remove(&row.id);

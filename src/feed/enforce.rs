@@ -10,10 +10,9 @@ use uuid::Uuid;
 use crate::db::Done;
 use crate::feed::Feed;
 use crate::feed::follow::longest_wait;
-use crate::feed::store;
 use crate::gate::Position;
-use crate::nodes::{self, Seen};
-use crate::settings::{self, LEASE_MAX};
+use crate::nodes::{self, Census, Seen};
+use crate::settings::LEASE_MAX;
 use crate::types::clock::BootInstant;
 use crate::types::switches::{Protection, on};
 
@@ -21,6 +20,8 @@ use crate::types::switches::{Protection, on};
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a call that only adds rights waits for the other nodes.
 pub const STANDBY_WAIT_MAX: Duration = Duration::from_millis(250);
+/// A node usually says within this time that it has a change. So long a call looks often, and then less often.
+const LOOK_OFTEN: Duration = Duration::from_millis(10);
 const LOOK_AGAIN_FIRST: Duration = Duration::from_millis(1);
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(8);
 
@@ -74,23 +75,31 @@ impl Feed {
     }
 
     async fn wait(&self, done: Done, longest: Duration) -> Enforced {
-        self.changed();
         // A lease that was lengthened a moment ago may not be known here yet: the one that counts is read after the commit.
         let mut lease_over = longest_wait(LEASE_MAX);
         // Rows tell nothing while this node has not watched them for a whole lease: an acknowledgement may be missing.
         let connected = BootInstant::now().since(**self.shared.connected.load());
-        let mut seen: Option<Vec<Uuid>> = None;
+        let mut first: Option<Vec<Uuid>> = None;
+        let mut rows = Vec::new();
         let mut receipt = Receipt::new(done);
-        let mut pause = LOOK_AGAIN_FIRST;
         loop {
             let elapsed = BootInstant::now().since(done.committed);
-            if let Ok((rows, longest_lease)) = self.rows().await {
-                lease_over = seen.as_ref().map_or_else(|| longest_wait(longest_lease), |_| lease_over);
-                let first = seen.get_or_insert_with(|| rows.iter().map(|row| row.id).collect());
-                receipt.look(first, &self.own(rows), elapsed);
+            // What this node has applied is known without asking.
+            let ask = first.is_none() || receipt.waits_for_others(self.node());
+            if ask && let Ok(census) = self.census().await {
+                if first.is_none() {
+                    lease_over = longest_wait(census.longest_lease);
+                    first = Some(census.nodes.iter().map(|row| row.id).collect());
+                }
+                receipt.survives_failover = census.synchronous_standby;
+                rows = census.nodes;
+            }
+            if let Some(first) = &first {
+                rows = self.own(rows);
+                receipt.look(first, &rows, elapsed);
             }
             let rows_count = connected >= lease_over || self.shared.alone;
-            let all = rows_count && seen.is_some() && receipt.pending() == 0;
+            let all = rows_count && first.is_some() && receipt.pending() == 0;
             if all || elapsed >= lease_over || !on(Protection::Waiting) {
                 receipt.close(true, elapsed);
                 break;
@@ -99,10 +108,9 @@ impl Feed {
                 receipt.close(false, elapsed);
                 break;
             }
+            let pause = if elapsed < LOOK_OFTEN { LOOK_AGAIN_FIRST } else { LOOK_AGAIN_MAX };
             let _ = self.reaches_or_pause(done.position, pause).await;
-            pause = (pause * 2).min(LOOK_AGAIN_MAX);
         }
-        receipt.survives_failover = self.standby_is_synchronous().await;
         receipt.into_enforced()
     }
 
@@ -123,20 +131,9 @@ impl Feed {
         self.reaches(position, pause).await
     }
 
-    /// In new statements, on the primary: the nodes, and the longest lease that any of them may be under.
-    async fn rows(&self) -> crate::db::Result<(Vec<Seen>, Duration)> {
-        let mut connection = self.db.reserved().acquire().await?;
-        let lease = settings::longest_lease(&mut connection).await?;
-        Ok((nodes::others(&mut connection).await?, lease))
-    }
-
-    async fn standby_is_synchronous(&self) -> bool {
-        let asked = async {
-            let mut connection = self.db.reserved().acquire().await?;
-            store::standby_is_synchronous(&mut connection).await
-        };
-        // Unknown is no.
-        asked.await.unwrap_or(false)
+    /// In a new statement, on the primary.
+    async fn census(&self) -> crate::db::Result<Census> {
+        nodes::census(&mut *self.db.reserved().acquire().await?).await
     }
 
     /// How a change that the database holds stands now, for those who ask again later.
@@ -145,7 +142,8 @@ impl Feed {
     ///
     /// The database cannot answer.
     pub async fn standing(&self, position: Position) -> crate::db::Result<Enforced> {
-        let rows = self.own(self.rows().await?.0);
+        let census = self.census().await?;
+        let rows = self.own(census.nodes);
         let current = self.db.position().await?;
         // Who is in the history of now has loaded the whole database after it began, with everything of the ones before.
         let asked = if position.history < current.history { Position { number: 0, ..current } } else { position };
@@ -155,7 +153,7 @@ impl Feed {
         let complete = receipt.pending() == 0;
         receipt.close(complete, Duration::ZERO);
         receipt.position = position;
-        receipt.survives_failover = self.standby_is_synchronous().await;
+        receipt.survives_failover = census.synchronous_standby;
         Ok(receipt.into_enforced())
     }
 }
@@ -187,6 +185,10 @@ impl Receipt {
             };
             (*state, *at) = (now, elapsed);
         }
+    }
+
+    fn waits_for_others(&self, own: Uuid) -> bool {
+        self.nodes.iter().any(|(id, state, _)| *state == State::Pending && *id != own)
     }
 
     fn pending(&self) -> usize {

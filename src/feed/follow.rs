@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgListener};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use crate::feed::apply::Batch;
 use crate::feed::load::{self, Loaded};
 use crate::feed::pools::Pools;
 use crate::feed::store;
-use crate::feed::{CHANNEL, Feed, KINDS, POLL_INTERVAL, history};
+use crate::feed::{Feed, KINDS, POLL_INTERVAL, history};
 use crate::gate::{Position, Round};
 use crate::nodes::{self, Beat};
 use crate::types::clock::{BootInstant, Timestamp, wall_clock};
@@ -30,8 +30,10 @@ const RECONNECT_AFTER: Duration = Duration::from_millis(200);
 /// How often the revocation list is looked through for what it may forget.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 const ROUND_SECONDS_MAX: Duration = Duration::from_secs(10);
+/// Statements of a round name rows by their ids; to plan them anew each time would cost more than to run them.
 const BEGIN: &str = "begin isolation level read committed; set local lock_timeout = '2s'; \
-    set local idle_in_transaction_session_timeout = '5s'; set local statement_timeout = '5s'; set local synchronous_commit = on";
+    set local idle_in_transaction_session_timeout = '5s'; set local statement_timeout = '5s'; set local synchronous_commit = on; \
+    set local plan_cache_mode = force_generic_plan";
 
 /// What a node tells of itself.
 #[derive(Clone, Debug)]
@@ -129,7 +131,7 @@ impl Follower {
     async fn run(mut self, stop: CancellationToken) {
         let feed = self.feed.clone();
         let listening = stop.clone();
-        let listen = async { listening.run_until_cancelled(listen(&feed)).await };
+        let listen = async { listening.run_until_cancelled(feed.listen()).await };
         let follow = async {
             while !stop.is_cancelled() {
                 let Err(lost) = self.connected(&stop).await else { break };
@@ -182,7 +184,7 @@ impl Follower {
                 break;
             }
             if !more {
-                let woken = self.feed.shared.wake.notified();
+                let woken = self.feed.db.told().here.notified();
                 let _ =
                     stop.run_until_cancelled(tokio::time::timeout(bound(Protection::Poll, POLL_INTERVAL), woken)).await;
             }
@@ -374,26 +376,4 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Lost> {
     let options = options.clone().application_name("mcp-authority feed").disable_statement_logging();
     let connecting = options.connect();
     Ok(tokio::time::timeout(Duration::from_secs(5), connecting).await.map_err(|_| Lost::Slow)??)
-}
-
-/// Wakes the follower when another node announces a change. Behind a pooler in transaction mode nothing is ever heard,
-/// and the poll does it alone.
-async fn listen(feed: &Feed) {
-    loop {
-        let heard: sqlx::Result<()> = async {
-            let options = feed.db.options().clone();
-            let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
-            let mut listener = PgListener::connect_with(&pool).await?;
-            listener.listen(CHANNEL).await?;
-            loop {
-                listener.recv().await?;
-                feed.shared.wake.notify_one();
-            }
-        }
-        .await;
-        if let Err(error) = heard {
-            tracing::debug!(%error, "wake-ups are not heard; the poll goes on");
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
 }

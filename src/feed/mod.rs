@@ -13,13 +13,14 @@ mod pools;
 mod store;
 mod subscribe;
 mod translate;
+mod wake;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::db::Db;
@@ -28,7 +29,6 @@ use crate::gate::{Live, Position};
 use crate::secrets::Sealing;
 use crate::signing::Signers;
 use crate::types::clock::BootInstant;
-use crate::types::switches::{Protection, on};
 
 pub use enforce::{Enforced, NodeState, STANDBY_WAIT_MAX};
 pub use follow::{Follower, Start};
@@ -42,10 +42,6 @@ pub use subscribe::{
 
 /// How long a lost wake-up costs.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Wake-ups are sent at most this often.
-const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(1);
-/// The channel that wakes other nodes.
-pub(crate) const CHANNEL: &str = "mcpa_feed";
 
 /// The kinds of feed entries that this release understands. An entry of another kind ends a node's lease for good.
 pub const KINDS: [&str; 12] = [
@@ -74,8 +70,6 @@ pub struct Feed {
 
 /// What the follower's thread shares with everybody else.
 struct Shared {
-    wake: Notify,
-    announce: Notify,
     applied: watch::Sender<Position>,
     node: ArcSwap<Uuid>,
     connected: ArcSwap<BootInstant>,
@@ -93,8 +87,6 @@ impl Feed {
     pub fn new(live: Arc<Live>, db: Db, alone: bool) -> Self {
         let newest = live.keyring.ids().into_iter().next().unwrap_or_default();
         let shared = Shared {
-            wake: Notify::new(),
-            announce: Notify::new(),
             applied: watch::Sender::new(Position::default()),
             node: ArcSwap::from_pointee(Uuid::nil()),
             connected: ArcSwap::from_pointee(BootInstant::START),
@@ -107,15 +99,9 @@ impl Feed {
         Self { live, db, shared: Arc::new(shared) }
     }
 
-    /// Something was committed: this node's follower reads on at once, the others are woken. May fail without harm.
-    pub fn changed(&self) {
-        self.shared.wake.notify_one();
-        self.shared.announce.notify_one();
-    }
-
     /// Waits until this node has applied `position`, at most `longest`. False when it has not by then.
     pub async fn reaches(&self, position: Position, longest: Duration) -> bool {
-        self.shared.wake.notify_one();
+        self.db.told().here.notify_one();
         let mut applied = self.shared.applied.subscribe();
         let covered = applied.wait_for(|applied| applied.covers(position));
         tokio::time::timeout(longest, covered).await.is_ok_and(|reached| reached.is_ok())
@@ -150,19 +136,5 @@ impl Feed {
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.shared.dead.load(Ordering::Relaxed)
-    }
-
-    /// Sends wake-ups to other nodes, until `stop`. Their loss costs [`POLL_INTERVAL`], so errors are only logged.
-    pub async fn announce(&self, stop: tokio_util::sync::CancellationToken) {
-        while stop.run_until_cancelled(self.shared.announce.notified()).await.is_some() {
-            let sent = async { store::wake(&mut *self.db.reserved().acquire().await?, CHANNEL).await };
-            if !on(Protection::WakeUps) {
-                continue;
-            }
-            if let Err(error) = sent.await {
-                tracing::debug!(%error, "a wake-up was not sent");
-            }
-            tokio::time::sleep(ANNOUNCE_INTERVAL).await;
-        }
     }
 }

@@ -273,6 +273,7 @@ mod tests {
                 servers: servers.iter().map(ToString::to_string).collect(),
                 key_id: None,
                 agent_id: None,
+                marked: false,
             };
             let (kind, target) = ("revocation".to_owned(), "rev_1".to_owned());
             let entry = Narrowing { position: Position::default(), kind, target, servers: Vec::new() };

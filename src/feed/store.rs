@@ -141,16 +141,8 @@ pub async fn prune(connection: &mut PgConnection) -> db::Result<u64> {
     Ok(done.rows_affected())
 }
 
-/// Wakes the other nodes.
-pub(super) async fn wake(connection: &mut PgConnection, channel: &str) -> db::Result<()> {
-    sqlx::query!("select pg_notify($1, '')", channel).execute(connection).await?;
+/// Wakes the nodes other than `node`.
+pub(super) async fn wake(connection: &mut PgConnection, channel: &str, node: Uuid) -> db::Result<()> {
+    sqlx::query!("select pg_notify($1, $2)", channel, node.simple().to_string()).execute(connection).await?;
     Ok(())
-}
-
-/// Whether a commit is acknowledged only when a standby has it too.
-pub(super) async fn standby_is_synchronous(connection: &mut PgConnection) -> db::Result<bool> {
-    let row = sqlx::query!(r#"select current_setting('synchronous_standby_names') <> '' as "synchronous!""#)
-        .fetch_one(connection)
-        .await?;
-    Ok(row.synchronous)
 }

@@ -19,10 +19,7 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     idempotency::expire(&mut tx).await?;
     observations::expire(&mut tx).await?;
     crate::feed::prune(&mut tx).await?;
-    db::commit(tx).await?;
-    if settled > 0 {
-        app.feed.changed();
-    }
+    app.db.commit_change(tx).await?;
     let mut pruned = 0;
     for _ in 0..BATCHES_MAX {
         let mut tx = app.db.begin().await?;

@@ -19,17 +19,14 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
         return Ok(());
     }
     // In the order in which a starting node takes the locks; the other way round the two would wait for each other.
-    let mut changed = signing::ensure(&mut tx, sealing, Purpose::Session, Alg::EdDsa).await?;
-    changed |= signing::ensure(&mut tx, sealing, Purpose::Checkpoint, Alg::EdDsa).await?;
+    signing::ensure(&mut tx, sealing, Purpose::Session, Alg::EdDsa).await?;
+    signing::ensure(&mut tx, sealing, Purpose::Checkpoint, Alg::EdDsa).await?;
     let algs: HashSet<Alg> = app.live.memory().servers.iter().map(|(_, server)| server.alg).collect();
     for alg in algs.into_iter().filter(|alg| *alg != Alg::EdDsa) {
-        changed |= signing::ensure(&mut tx, sealing, Purpose::Session, alg).await?;
+        signing::ensure(&mut tx, sealing, Purpose::Session, alg).await?;
     }
-    changed |= signing::tidy(&mut tx, sealing).await? > 0;
-    crate::db::commit(tx).await?;
-    if changed {
-        app.feed.changed();
-    }
+    signing::tidy(&mut tx, sealing).await?;
+    app.db.commit_change(tx).await?;
     let now = app.live.now();
     let signers = app.feed.signers();
     for alg in [Alg::EdDsa, Alg::Es256, Alg::Rs256] {

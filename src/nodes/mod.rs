@@ -4,7 +4,7 @@ mod store;
 
 use time::OffsetDateTime;
 
-pub use store::{Beat, Row, Seen, beat, insert, list, others, remove, remove_all, remove_silent};
+pub use store::{Beat, Census, Row, Seen, beat, census, insert, list, others, remove, remove_all, remove_silent};
 
 /// A node as operators see it.
 #[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]

@@ -1,5 +1,7 @@
 //! SQL of nodes.
 
+use std::time::Duration;
+
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -7,6 +9,7 @@ use uuid::Uuid;
 use crate::db;
 use crate::gate::Position;
 use crate::nodes::Node;
+use crate::settings::LEASE_MAX;
 
 /// A node's row when it starts.
 pub struct Row<'a> {
@@ -70,7 +73,7 @@ pub async fn beat(tx: &mut PgConnection, id: Uuid, last: i64, applied: Position)
         r#"update nodes set beat = beat + 1, history = $3, applied = $4, beat_at = authority_now()
            from settings s, feed_head h
            where nodes.id = $1 and nodes.beat = $2
-           returning authority_now() as "now!", s.lease_ms, greatest(s.lease_ms, case when s.updated_at > authority_now() - interval '2 minutes' then s.previous_lease_ms end) as "longest!",
+           returning authority_now() as "now!", s.lease_ms, longest_lease_ms(s) as "longest!",
                      h.history as head_history, h.number as head_number, pg_is_in_recovery() as "recovering!""#,
         id,
         last,
@@ -111,6 +114,43 @@ pub async fn others(connection: &mut PgConnection) -> db::Result<Vec<Seen>> {
     let seen =
         |id, beat, history, number, secret_keys| Seen { id, beat, applied: Position { history, number }, secret_keys };
     Ok(rows.into_iter().map(|row| seen(row.id, row.beat, row.history, row.applied, row.secret_keys)).collect())
+}
+
+/// What a call that waits for the nodes reads.
+pub struct Census {
+    /// All nodes.
+    pub nodes: Vec<Seen>,
+    /// The longest lease that any of them may be under.
+    pub longest_lease: Duration,
+    /// A commit is acknowledged only when a standby has it too.
+    pub synchronous_standby: bool,
+}
+
+/// All nodes, and what says how long to wait for them.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn census(connection: &mut PgConnection) -> db::Result<Census> {
+    let rows = sqlx::query!(
+        r#"select longest_lease_ms(s) as "longest!", current_setting('synchronous_standby_names') <> '' as "synchronous!",
+                  n.id as "id?", n.beat as "beat?", n.history as "history?", n.applied as "applied?", n.secret_keys as "secret_keys?"
+           from settings s left join nodes n on true"#
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut census =
+        Census { nodes: Vec::with_capacity(rows.len()), longest_lease: LEASE_MAX, synchronous_standby: false };
+    for row in rows {
+        census.longest_lease = Duration::from_millis(u64::from(row.longest.unsigned_abs()));
+        census.synchronous_standby = row.synchronous;
+        let (Some(id), Some(beat), Some(history), Some(number)) = (row.id, row.beat, row.history, row.applied) else {
+            continue;
+        };
+        let secret_keys = row.secret_keys.unwrap_or_default();
+        census.nodes.push(Seen { id, beat, applied: Position { history, number }, secret_keys });
+    }
+    Ok(census)
 }
 
 /// Removes the row of a node that was watched not to beat, if it still has not.

@@ -159,15 +159,11 @@ impl Revocation {
 ///
 /// A time in the future, or the database refuses.
 pub async fn add(tx: &mut PgConnection, by: &Caller, new: &New) -> Result<(String, bool), Refused> {
-    if let Some(first) = store::find_final(tx, new).await? {
-        return Ok((first, false));
-    }
     if new.issued_before.is_some() && store::is_future(tx, new.issued_before).await? {
         return Err(Refused::field("/issued_before", "future", "not later than now"));
     }
     let id = RevocationId::random();
     if !store::insert(tx, id.as_str(), new, &by.actor).await? {
-        // Another transaction revoked it between our look and our insert, and has committed.
         let first = store::find_final(tx, new).await?;
         return first
             .map(|first| (first, false))

@@ -61,8 +61,7 @@ async fn serve(db: Db, mut asked: mpsc::Receiver<Asked>) {
     while asked.recv_many(&mut batch, BATCH_MAX).await > 0 {
         let mut waiting = Vec::with_capacity(batch.len());
         match commit(&db, &mut batch, &mut waiting).await {
-            Ok(places) => {
-                let committed = BootInstant::now();
+            Ok((places, committed)) => {
                 for (id, reply) in waiting {
                     let place = places.iter().find(|place| place.id == id);
                     let position = place.map(|place| Position { history: place.history, number: place.number });
@@ -90,7 +89,11 @@ async fn serve(db: Db, mut asked: mpsc::Receiver<Asked>) {
 
 type Waiting = Vec<(String, oneshot::Sender<Result<Revoked, Refused>>)>;
 
-async fn commit(db: &Db, batch: &mut Vec<Asked>, waiting: &mut Waiting) -> db::Result<Vec<store::Place>> {
+async fn commit(
+    db: &Db,
+    batch: &mut Vec<Asked>,
+    waiting: &mut Waiting,
+) -> db::Result<(Vec<store::Place>, BootInstant)> {
     let begun = db.begin_reserved().await;
     let mut tx = match begun {
         Ok(tx) => tx,
@@ -125,9 +128,10 @@ async fn commit(db: &Db, batch: &mut Vec<Asked>, waiting: &mut Waiting) -> db::R
         return Err(cause);
     }
     store::mark(&mut tx, &keys).await?;
-    db::commit(tx).await?;
+    let committed = db.commit_change(tx).await?;
     let ids: Vec<String> = waiting.iter().map(|(id, _)| id.clone()).collect();
     // From here on the entries are there: whatever fails now, "not done" would be wrong.
     let mut connection = db.reserved().acquire().await.map_err(db::Error::OutcomeUnknown)?;
-    store::places(&mut connection, &ids).await.map_err(db::Error::after_commit)
+    let places = store::places(&mut connection, &ids).await.map_err(db::Error::after_commit)?;
+    Ok((places, committed))
 }

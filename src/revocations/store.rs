@@ -142,7 +142,8 @@ pub async fn prune(connection: &mut PgConnection) -> db::Result<u64> {
 /// The database refuses.
 pub async fn settle(connection: &mut PgConnection) -> db::Result<u64> {
     let keys = sqlx::query!(
-        "update keys set revoked_at = r.at from revocations r where r.kind = 'key' and r.target = keys.id and keys.revoked_at is null",
+        // `disabled` stays as it is: that it is named tells the nodes.
+        "update keys set revoked_at = r.at, disabled = keys.disabled from revocations r where r.kind = 'key' and r.target = keys.id and keys.revoked_at is null",
     )
     .execute(&mut *connection)
     .await?;
@@ -279,6 +280,8 @@ pub struct Named {
     pub key_id: Option<String>,
     /// The agent of a token or a key.
     pub agent_id: Option<String>,
+    /// The revoked key's own row says so too.
+    pub marked: bool,
 }
 
 impl Named {
@@ -306,6 +309,7 @@ pub async fn load_some(connection: &mut PgConnection, ids: &[String]) -> db::Res
         Named,
         r#"select r.id as "id!", r.kind as "kind!", r.target as "target!", r.issued_before, coalesce(r.history, 0) as "history!",
                   coalesce(r.number, 0) as "number!", r.prune_at, t.key_id as "key_id?", coalesce(t.agent_id, k.agent_id) as agent_id,
+                  r.kind = 'key' and k.revoked_at is not null as "marked!",
                   case when r.kind = 'token' then array_remove(array[t.server_id], null)
                        when r.kind in ('key', 'key_sessions') then array(
                            select server_id from grants where holder = r.target

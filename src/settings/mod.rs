@@ -13,7 +13,7 @@ use crate::types::caller::Caller;
 use crate::types::environment::Environment;
 use crate::types::patch::Patch;
 
-pub use store::{installation, longest_lease};
+pub use store::installation;
 
 /// The longest lease that can be set; the schema holds it too.
 pub const LEASE_MAX: std::time::Duration = std::time::Duration::from_mins(1);

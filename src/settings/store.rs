@@ -1,7 +1,5 @@
 //! SQL of settings.
 
-use std::time::Duration;
-
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -83,19 +81,4 @@ pub(super) async fn set(tx: &mut PgConnection, new: &Settings) -> db::Result<Off
 /// The database cannot answer.
 pub async fn installation(connection: &mut PgConnection) -> db::Result<uuid::Uuid> {
     Ok(sqlx::query!("select installation from settings").fetch_one(connection).await?.installation)
-}
-
-/// The longest lease that any node may be under: the one before counts for two minutes, twice as long as any lease.
-///
-/// # Errors
-///
-/// The database cannot answer.
-pub async fn longest_lease(connection: &mut PgConnection) -> db::Result<Duration> {
-    let row = sqlx::query!(
-        r#"select greatest(lease_ms, case when updated_at > authority_now() - interval '2 minutes' then previous_lease_ms end) as "longest!"
-           from settings"#
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(Duration::from_millis(u64::from(row.longest.unsigned_abs())))
 }

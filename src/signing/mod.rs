@@ -173,21 +173,18 @@ pub enum LoadError {
 /// Makes sure that there is a key of this algorithm and purpose, and that its successor is published in time. Safe to call
 /// on every node at any time.
 ///
-/// Returns whether one was made.
-///
 /// # Errors
 ///
 /// The database refuses, or no key can be made.
-pub async fn ensure(tx: &mut PgConnection, sealing: Sealing<'_>, purpose: Purpose, alg: Alg) -> Result<bool, Refused> {
+pub async fn ensure(tx: &mut PgConnection, sealing: Sealing<'_>, purpose: Purpose, alg: Alg) -> Result<(), Refused> {
     store::lock_purpose(tx, purpose.as_str(), alg.as_str()).await?;
     let wait = match store::youngest_age(tx, purpose.as_str(), alg.as_str()).await? {
         // The first of its kind signs at once: nobody has a key set that lacks it and a token that needs it.
         None => Duration::ZERO,
         Some(signed_for) if signed_for >= SIGNS_FOR => PUBLISHED_BEFORE,
-        Some(_) => return Ok(false),
+        Some(_) => return Ok(()),
     };
-    add(tx, sealing, purpose, alg, wait).await?;
-    Ok(true)
+    add(tx, sealing, purpose, alg, wait).await
 }
 
 /// Ends a signing key for good, and makes its successor, which signs at once: a thief signs as fast as we do.
@@ -244,13 +241,13 @@ async fn add(
 }
 
 /// Retires what a younger key has replaced, forgets private halves that sign no more, and seals the others anew under the
-/// newest secret key. Returns how many rows changed.
+/// newest secret key.
 ///
 /// # Errors
 ///
 /// The database refuses, or a private key cannot be opened.
-pub async fn tidy(tx: &mut PgConnection, sealing: Sealing<'_>) -> Result<u64, LoadError> {
-    let mut changed = store::retire(tx).await?;
+pub async fn tidy(tx: &mut PgConnection, sealing: Sealing<'_>) -> Result<(), LoadError> {
+    store::retire(tx).await?;
     for row in store::sealed_under_others(tx, sealing.secret_key).await? {
         let place = Place { table: "signing_keys", column: "private", row: &row.kid };
         let open = sealing
@@ -259,8 +256,7 @@ pub async fn tidy(tx: &mut PgConnection, sealing: Sealing<'_>) -> Result<u64, Lo
             .map_err(|error| LoadError::Sealed(row.kid.clone(), error))?;
         if let Some(sealed) = sealing.keyring.seal(sealing.secret_key, place, &open) {
             store::reseal(tx, &row.kid, sealing.secret_key, &sealed).await?;
-            changed += 1;
         }
     }
-    Ok(changed)
+    Ok(())
 }

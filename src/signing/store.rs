@@ -97,8 +97,8 @@ pub(super) async fn revoke(tx: &mut PgConnection, kid: &str) -> db::Result<Optio
 }
 
 /// Keys whose successor has begun sign no more; their private halves are wiped.
-pub(super) async fn retire(tx: &mut PgConnection) -> db::Result<u64> {
-    let done = sqlx::query!(
+pub(super) async fn retire(tx: &mut PgConnection) -> db::Result<()> {
+    sqlx::query!(
         "update signing_keys k set signs_until = authority_now(), private = null
          where signs_until is null and exists (
              select from signing_keys y where y.purpose = k.purpose and y.alg = k.alg and y.revoked_at is null
@@ -106,7 +106,7 @@ pub(super) async fn retire(tx: &mut PgConnection) -> db::Result<u64> {
     )
     .execute(tx)
     .await?;
-    Ok(done.rows_affected())
+    Ok(())
 }
 
 pub(super) struct Sealed {

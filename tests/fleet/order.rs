@@ -94,6 +94,9 @@ async fn promoted(off: &[Protection]) -> bool {
     proxy.set(Road::Open);
     one.until("it is back", async || one.app.live.answer(|_| ()).is_ok()).await;
     operator.post(&one, &format!("/v1/keys/{}/revoke", key.id), json!({})).await.enforced();
+    // The call does not wait for a node that is just joining and answers nothing: what only the database knew would be lost.
+    let head = db.count("select number from feed_head").await;
+    one.until("it has the revocation", async || one.app.live.round().position.number >= head).await;
     proxy.set(Road::Cut);
     for _ in 0..20 {
         replica.execute("select feed_draw('agent', 'agt_none')").await;

@@ -333,11 +333,12 @@ pub async fn revoke(
     Body(body): Body<Revoke>,
 ) -> Result<Receipted<Key>, Problem> {
     let reason = body.checked()?;
-    let key = keys::get(&mut *app.db.reserved().acquire().await?, &by.caller, id.as_str()).await?;
-    let new = New { reason, ..New::of(Kind::Key, id.as_str(), &key.project) };
-    let revoked = app.revoker.revoke(&by.caller, new).await?;
-    let enforced = super::revocations::enforce(&app, Kind::Key, revoked.done).await;
-    Ok(Receipted { thing: Key { status: "revoked".to_owned(), ..key }, enforced: Some(enforced) })
+    let new = super::revocations::reached(&app, &by.caller, Kind::Key, id.to_string()).await?;
+    let revoked = app.revoker.revoke(&by.caller, New { reason, ..new }).await?;
+    let enforced = super::revocations::enforce(&app, Kind::Key, revoked.done);
+    let read = async { keys::get(&mut *app.db.reserved().acquire().await?, &by.caller, id.as_str()).await };
+    let (enforced, key) = tokio::join!(enforced, read);
+    Ok(Receipted { thing: key?, enforced: Some(enforced) })
 }
 
 /// What happened to a key's refused uses.

@@ -66,8 +66,9 @@ pub async fn create(
         replace(&app, &by.caller, &new.target).await?;
     }
     let revoked = app.revoker.revoke(&by.caller, new).await?;
-    let enforced = enforce(&app, kind, revoked.done).await;
-    let entry = revocations::get(&mut *app.db.reserved().acquire().await?, &by.caller, &revoked.id).await?;
+    let read = async { revocations::get(&mut *app.db.reserved().acquire().await?, &by.caller, &revoked.id).await };
+    let (enforced, entry) = tokio::join!(enforce(&app, kind, revoked.done), read);
+    let entry = entry?;
     let status = if enforced.complete { StatusCode::CREATED } else { StatusCode::ACCEPTED };
     let location = format!("/v1/revocations/{}", entry.id);
     Ok((
@@ -89,25 +90,28 @@ async fn checked(app: &App, by: &Caller, body: CreateRevocation) -> Result<New, 
     if target.is_empty() || target.len() > 200 {
         return Err(Refused::field("/id", "length", "1 to 200 characters"));
     }
-    let project = match body.kind {
-        Kind::All | Kind::SigningKey => {
+    let new = match body.kind {
+        kind @ (Kind::All | Kind::SigningKey) => {
             if by.projects.is_some() {
                 return Err(Refused::new(Code::BeyondOwnRights, "Only an operator on all projects may revoke this."));
             }
-            if body.kind == Kind::All && target != "all" {
+            if kind == Kind::All && target != "all" {
                 return Err(Refused::field("/id", "value", "`all`, or left out"));
             }
-            None
+            New { kind, target, reason: None, issued_before: None, project: None }
         }
-        _ => {
-            let mut connection = app.db.reserved().acquire().await?;
-            let project = revocations::project_of(&mut connection, by.projects(), body.kind, &target).await?;
-            Some(project.ok_or_else(|| Refused::not_found(body.kind.as_str()))?)
-        }
+        kind => reached(app, by, kind, target).await?,
     };
+    Ok(New { reason: body.reason, issued_before: body.issued_before, ..new })
+}
+
+/// The revocation of something that is in a project, if the caller reaches it.
+pub(super) async fn reached(app: &App, by: &Caller, kind: Kind, target: String) -> Result<New, Refused> {
+    let mut connection = app.db.reserved().acquire().await?;
+    let project = revocations::project_of(&mut connection, by.projects(), kind, &target).await?;
+    let project = project.ok_or_else(|| Refused::not_found(kind.as_str()))?;
     // A project is named by its name, also when it was asked for by its id.
-    let target = if body.kind == Kind::Project { project.clone().unwrap_or(target) } else { target };
-    Ok(New { kind: body.kind, target, reason: body.reason, issued_before: body.issued_before, project })
+    Ok(New::of(kind, if kind == Kind::Project { &project } else { &target }, &project))
 }
 
 /// A stolen signing key gets its successor before it dies, so that issuing goes on.

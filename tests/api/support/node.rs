@@ -159,7 +159,7 @@ impl Node {
         db.shift_clock(shifted + seconds).await;
         self.until("the node sees the new time", async || {
             // A round reads the clock; it need not be waited for.
-            self.app.feed.changed();
+            self.app.db.told().here.notify_one();
             self.app.live.now().seconds() >= before + seconds
         })
         .await;
