@@ -214,7 +214,7 @@ impl Follower {
         Ok(())
     }
 
-    /// One round. Says whether another one should follow at once, to read on or to acknowledge.
+    /// One round. Says whether there is more to read.
     async fn round(&mut self, connection: &mut PgConnection) -> Result<bool, Lost> {
         let applied = self.applied.ok_or(Lost::History)?;
         let (sent, wall) = (BootInstant::now(), wall_clock());
@@ -249,9 +249,15 @@ impl Follower {
         let round = Round { sent, wall, database: beat.now.into(), lease, position: last.position };
         self.feed.live.publish(if whole { round } else { Round { position: last.position, ..before } });
         self.feed.shared.applied.send_replace(last.position);
+        // At once, and not with the next beat: a revoking call waits for it.
+        if last.position != applied.position
+            && !nodes::acknowledge(connection, self.node, self.beat, last.position).await?
+        {
+            return Err(Lost::Removed);
+        }
         self.watch(connection, &others, &beat).await?;
         self.forget();
-        Ok(!whole || last.position != applied.position)
+        Ok(!whole)
     }
 
     /// What must never be done, and only a test does: a lease that no round has renewed.

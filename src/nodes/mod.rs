@@ -4,7 +4,9 @@ mod store;
 
 use time::OffsetDateTime;
 
-pub use store::{Beat, Census, Row, Seen, beat, census, insert, list, others, remove, remove_all, remove_silent};
+pub use store::{
+    Beat, Census, Row, Seen, acknowledge, beat, census, insert, list, others, remove, remove_all, remove_silent,
+};
 
 /// A node as operators see it.
 #[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]

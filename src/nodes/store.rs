@@ -91,6 +91,26 @@ pub async fn beat(tx: &mut PgConnection, id: Uuid, last: i64, applied: Position)
     }))
 }
 
+/// Says in a node's row what it has applied since its beat `last`. False when the row is not as this node left it. That the
+/// row has this beat proves that the database has what the node read before it, also after a failover: a standby holds a
+/// prefix of what its primary wrote.
+///
+/// # Errors
+///
+/// The database refuses, also because it became read-only.
+pub async fn acknowledge(connection: &mut PgConnection, id: Uuid, last: i64, applied: Position) -> db::Result<bool> {
+    let done = sqlx::query!(
+        "update nodes set history = $3, applied = $4 where id = $1 and beat = $2",
+        id,
+        last,
+        applied.history,
+        applied.number,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// A node as the others see it.
 #[derive(Clone, Debug)]
 pub struct Seen {
