@@ -25,9 +25,3 @@ begin
 end $$;
 create trigger key_ends after insert or delete or update of expires_at on secrets
     for each row execute function key_ends();
-
-create index keys_environment on keys (environment, created_at desc, id desc);
-create index keys_disabled on keys (created_at desc, id desc) where disabled;
-create index keys_revoked on keys (created_at desc, id desc) where revoked_at is not null;
-create index keys_ends on keys (ends_at);
-create index keys_overlap on keys (overlap_until) where overlap_until is not null;

@@ -46,7 +46,7 @@ pub struct Filter {
     pub project: Option<String>,
     /// `active` or `disabled`.
     pub disabled: Option<bool>,
-    /// Part of its name, in any case.
+    /// How its name begins, in any case.
     pub q: Option<String>,
 }
 
@@ -103,8 +103,8 @@ pub async fn get(connection: &mut PgConnection, by: &Caller, id: &str) -> Result
 ///
 /// The database cannot answer.
 pub async fn list(db: &Db, by: &Caller, filter: &Filter, page: &Page) -> Result<Listed<Agent>, Refused> {
-    let items = store::list(&mut *db.begin_list().await?, by.projects(), filter, page).await?;
-    Ok(page.cut(items, |agent| After { at: agent.created_at, id: agent.id.clone() }))
+    let (items, edge) = store::list(&mut *db.begin_list().await?, by.projects(), filter, page).await?;
+    Ok(page.cut_at(items, edge, |agent| After { at: agent.created_at, id: agent.id.clone() }))
 }
 
 /// Changes an agent. Switching it off kills all it holds: its keys while it is off, its tokens for good.

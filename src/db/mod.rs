@@ -34,7 +34,7 @@ const BEGIN: &str = "begin isolation level read committed; set local lock_timeou
     set local synchronous_commit = on";
 
 /// What a list is read in. Such a statement may take its time, but not for ever.
-const BEGIN_LIST: &str = "begin isolation level read committed read only; set local plan_cache_mode = force_custom_plan; \
+const BEGIN_LIST: &str = "begin isolation level repeatable read read only; set local plan_cache_mode = force_custom_plan; \
     set local statement_timeout = '30s'; set local idle_in_transaction_session_timeout = '30s'";
 
 /// What a change begins with where nothing asks for durability.
@@ -211,8 +211,8 @@ impl Db {
         Ok(self.reserved().begin_with(begin()).await?)
     }
 
-    /// Begins the reading of a list. Its statement is planned for the filters that are there: a plan for any of them would
-    /// read the whole table.
+    /// Begins the reading of a list, of which all statements see the same. They are planned for the filters that are there: a
+    /// plan for any of them would read the whole table.
     ///
     /// # Errors
     ///

@@ -17,7 +17,8 @@ const SIGNATURE_BYTES: usize = 32;
 /// A page of a list.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Listing<T> {
-    /// The items, newest first.
+    /// The items, newest first. A list of very many things that a filter leaves few of may have pages that are short, or
+    /// empty: `next_cursor` alone says whether that was the end.
     pub items: Vec<T>,
     /// Asks for the next page; absent at the end.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -92,7 +92,7 @@ pub struct Filter {
     pub expires_before: Option<OffsetDateTime>,
     /// Was last used before, or never.
     pub last_used_before: Option<OffsetDateTime>,
-    /// Part of its name, in any case.
+    /// How its name begins, in any case.
     pub q: Option<String>,
 }
 
@@ -115,7 +115,7 @@ pub async fn get(connection: &mut PgConnection, by: &Caller, id: &str) -> Result
 /// The database cannot answer.
 pub async fn list(db: &Db, by: &Caller, filter: &Filter, page: &Page) -> Result<Listed<Key>, Refused> {
     let mut connection = db.begin_list().await?;
-    let rows = store::list(&mut connection, by.projects(), filter, page).await?;
+    let (rows, edge) = store::list(&mut connection, by.projects(), filter, page).await?;
     let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
     let mut grants = grants::of_many(&mut connection, &ids).await?;
     let mut roles = roles::of_keys(&mut connection, &ids).await?;
@@ -124,7 +124,7 @@ pub async fn list(db: &Db, by: &Caller, filter: &Filter, page: &Page) -> Result<
         row.with(grants.unwrap_or_default(), roles.unwrap_or_default())
     };
     let items = rows.into_iter().map(own).collect();
-    Ok(page.cut(items, |key| After { at: key.created_at, id: key.id.clone() }))
+    Ok(page.cut_at(items, edge, |key| After { at: key.created_at, id: key.id.clone() }))
 }
 
 /// Makes a new version of a key's secret; the old one lives on for the grace. Brings an expired key back to life. No

@@ -6,10 +6,8 @@ use time::OffsetDateTime;
 
 use crate::db;
 use crate::keys::Filter;
-use crate::types::page::Page;
-
-/// Keys are few below this number.
-const KEYS_FEW_MAX: i64 = 10_000;
+use crate::types::page;
+use crate::types::page::{After, Page};
 
 pub(super) struct New<'a> {
     pub(super) id: &'a str,
@@ -73,51 +71,170 @@ pub(super) async fn lock(tx: &mut PgConnection, projects: Option<&[String]>, id:
     find(tx, projects, id).await
 }
 
-/// What narrows to few keys is asked for them first, whatever their age; where it leaves many, some are soon met among the
-/// newest of all.
+/// A page, and where the search for the next one begins. What narrows to few keys is asked for them first, whatever their
+/// age; else the newest are looked at, as many as a page may.
 pub(super) async fn list(
     connection: &mut PgConnection,
     projects: Option<&[String]>,
     filter: &Filter,
     page: &Page,
-) -> db::Result<Vec<Stored>> {
-    let few = match (&filter.server_id, filter.expires_before) {
-        (Some(server), _) => few(on_server(connection, server).await?),
-        (None, Some(at)) => few(ending(connection, at).await?),
-        (None, None) => None,
-    };
-    select(connection, projects, few.as_deref(), filter, page).await
+) -> db::Result<(Vec<Stored>, Option<After>)> {
+    let mut few = None;
+    for narrow in Narrow::all(projects, filter) {
+        few = page::few(narrow.ids(connection).await?);
+        if few.is_some() {
+            break;
+        }
+    }
+    let found = select(connection, projects, few.as_deref(), filter, page).await?;
+    let edge = if few.is_none() && page.is_short(found.len()) { edge(connection, page).await? } else { None };
+    Ok((found, edge))
 }
 
-/// `None` when there are many.
-fn few(ids: Vec<String>) -> Option<Vec<String>> {
-    i64::try_from(ids.len()).is_ok_and(|found| found < KEYS_FEW_MAX).then_some(ids)
+/// What may leave few keys.
+enum Narrow<'a> {
+    Agent(&'a str),
+    Server(&'a str),
+    Name(&'a str),
+    /// Not of those that are `active`.
+    Status(&'a str),
+    Ending(OffsetDateTime),
+    Projects(&'a [String]),
+    Environment(&'a str),
 }
 
-/// Keys with a grant on a server, their own or a role's.
-async fn on_server(connection: &mut PgConnection, server: &str) -> db::Result<Vec<String>> {
-    let rows = sqlx::query!(
-        r#"select holder as "id!" from grants where server_id = $1 and holder like 'key\_%'
-           union all
-           select kr.key_id from grants g join key_roles kr on kr.role_id = g.holder where g.server_id = $1
-           limit $2"#,
-        server,
-        KEYS_FEW_MAX,
+impl<'a> Narrow<'a> {
+    /// What is likely to leave fewest comes first.
+    fn all(projects: Option<&'a [String]>, filter: &'a Filter) -> impl Iterator<Item = Self> {
+        let status = filter.status.as_deref().filter(|status| *status != "active");
+        let projects = filter.project.as_ref().map(std::slice::from_ref).or(projects);
+        let all = [
+            filter.agent_id.as_deref().map(Self::Agent),
+            filter.server_id.as_deref().map(Self::Server),
+            filter.q.as_deref().map(Self::Name),
+            status.map(Self::Status),
+            filter.expires_before.map(Self::Ending),
+            projects.map(Self::Projects),
+            filter.environment.as_deref().map(Self::Environment),
+        ];
+        all.into_iter().flatten()
+    }
+
+    /// The keys that it leaves, and no more than a page may look at; a row that leads to no key counts too. Ordered as its index
+    /// is, so that no other is read; the order by what is equal to one value would say nothing, so that is said as a range.
+    async fn ids(&self, connection: &mut PgConnection) -> db::Result<Vec<Option<String>>> {
+        let max = page::LOOKED_AT_MAX;
+        Ok(match self {
+            Self::Agent(agent) => sqlx::query_scalar!(
+                r#"select id as "id?" from keys where agent_id between $1 and $1 order by agent_id limit $2"#,
+                agent,
+                max
+            )
+            .fetch_all(connection)
+            .await?,
+            // By a grant of its own, or a role's.
+            Self::Server(server) => sqlx::query_scalar!(
+                r#"select case when g.holder like 'key\_%' then g.holder else kr.key_id end from grants g
+                   left join lateral (select key_id from key_roles where role_id = g.holder offset 0) kr on true
+                   where g.server_id = $1 order by g.holder limit $2"#,
+                server,
+                max
+            )
+            .fetch_all(connection)
+            .await?,
+            Self::Name(q) => sqlx::query_scalar!(
+                r#"select id as "id?" from keys where lower(name) collate "C" ^@ lower($1) order by lower(name) collate "C" limit $2"#,
+                q,
+                max
+            )
+            .fetch_all(connection)
+            .await?,
+            Self::Ending(at) => sqlx::query_scalar!(
+                r#"select id as "id?" from keys where ends_at < $1 order by ends_at limit $2"#,
+                at,
+                max
+            )
+            .fetch_all(connection)
+            .await?,
+            Self::Status(status) => in_state(connection, status).await?,
+            // Of deleted agents too.
+            Self::Projects(projects) => sqlx::query_scalar!(
+                r#"select k.id as "id?" from agents a
+                   left join lateral (select id from keys where agent_id = a.id offset 0) k on true
+                   where a.project = any($1) order by a.project limit $2"#,
+                projects,
+                max
+            )
+            .fetch_all(connection)
+            .await?,
+            Self::Environment(environment) => sqlx::query_scalar!(
+                r#"select id as "id?" from keys where environment between $1 and $1 order by environment limit $2"#,
+                environment,
+                max
+            )
+            .fetch_all(connection)
+            .await?,
+        })
+    }
+}
+
+/// Keys that are `expired`, in `overlap`, `revoked`, or else `disabled`.
+async fn in_state(connection: &mut PgConnection, status: &str) -> db::Result<Vec<Option<String>>> {
+    let max = page::LOOKED_AT_MAX;
+    Ok(match status {
+        "expired" => {
+            sqlx::query_scalar!(
+                r#"select id as "id?" from keys where ends_at <= authority_now() order by ends_at limit $1"#,
+                max
+            )
+            .fetch_all(connection)
+            .await?
+        }
+        "overlap" => {
+            sqlx::query_scalar!(
+                r#"select id as "id?" from keys where overlap_until > authority_now() order by overlap_until limit $1"#,
+                max
+            )
+            .fetch_all(connection)
+            .await?
+        }
+        // A row that was locked is marked by a job within a minute; until then the list knows more than the row.
+        "revoked" => sqlx::query_scalar!(
+            r#"(select id as "id?" from keys where revoked_at is not null order by created_at desc, id desc limit $1)
+               union all
+               (select target from revocations where kind = 'key' and at > authority_now() - interval '10 minutes'
+                 order by at desc, id desc limit $1)"#,
+            max
+        )
+        .fetch_all(connection)
+        .await?,
+        _ => {
+            sqlx::query_scalar!(
+                r#"select id as "id?" from keys where disabled order by created_at desc, id desc limit $1"#,
+                max
+            )
+            .fetch_all(connection)
+            .await?
+        }
+    })
+}
+
+/// The last key that a page looked at; `None` when it looked at all.
+async fn edge(connection: &mut PgConnection, page: &Page) -> db::Result<Option<After>> {
+    Ok(sqlx::query_as!(
+        After,
+        "select created_at as at, id from keys where ($1::timestamptz is null or (created_at, id) < ($1, $2::text))
+         order by created_at desc, id desc offset $3 limit 1",
+        page.at(),
+        page.id(),
+        page::LOOKED_AT_MAX - 1,
     )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
+    .fetch_optional(connection)
+    .await?)
 }
 
-/// Keys that end before a time.
-async fn ending(connection: &mut PgConnection, at: OffsetDateTime) -> db::Result<Vec<String>> {
-    let rows =
-        sqlx::query!("select id from keys where ends_at < $1 limit $2", at, KEYS_FEW_MAX).fetch_all(connection).await?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
-}
-
-/// The one statement that reads keys: those of `ids`, or a page. What a filter says is said once more in the terms that an
-/// index is in.
+/// The one statement that reads keys: those of `ids`, or a page of the newest. Everything about a key but its row is looked up
+/// for it alone (`offset 0` keeps a look-up one), so that what is read follows from the number of keys looked at.
 async fn select(
     connection: &mut PgConnection,
     projects: Option<&[String]>,
@@ -127,44 +244,39 @@ async fn select(
 ) -> db::Result<Vec<Stored>> {
     Ok(sqlx::query_as!(
         Stored,
-        r#"select id, agent_id, project, name, environment, allowed_cidrs, direct, self_rotation, disabled, status as "status!",
-                  expires_in_days, created_at, expires_at as "expires_at?", last_used_at
-           from (select k.*, a.project, k.ends_at as expires_at,
+        r#"select id, agent_id, project as "project!", name, environment, allowed_cidrs, direct, self_rotation, disabled,
+                  status as "status!", expires_in_days, created_at, ends_at as expires_at, last_used_at
+           from (select k.*, (select a.project from agents a where a.id = k.agent_id) as project,
                         (select max(u.last_used_at) from secret_uses u where u.owner = k.id) as last_used_at,
-                        case when k.revoked_at is not null or exists (select from revocations r where r.kind = 'key' and r.target = k.id)
-                             then 'revoked'
+                        case when k.revoked_at is not null
+                                  or exists (select from revocations r where r.kind = 'key' and r.target = k.id offset 0) then 'revoked'
                              when k.disabled then 'disabled'
                              when k.ends_at <= authority_now() then 'expired'
                              when k.overlap_until > authority_now() then 'overlap' else 'active' end as status
-                 from keys k join agents a on a.id = k.agent_id
-                 where ($1::text[] is null or a.project = any($1)) and ($2::text[] is null or k.id = any($2))
-                   and ($3::text is null or a.project = $3) and ($4::text is null or k.agent_id = $4)
-                   and ($5::text is null or exists (select from grants g where g.server_id = $5 and g.holder = k.id)
-                        or exists (select from key_roles kr join grants g on g.holder = kr.role_id where kr.key_id = k.id and g.server_id = $5))
-                   and ($6::text is null or k.environment = $6)
-                   and ($7::text is null or strpos(lower(coalesce(k.name, '')), lower($7)) > 0)
-                   and ($8::timestamptz is null or (k.created_at, k.id) < ($8, $9::text))
-                   and ($10::text is null or $10 <> 'disabled' or k.disabled)
-                   and ($10 is null or $10 <> 'expired' or k.ends_at <= authority_now())
-                   and ($10 is null or $10 <> 'overlap' or k.overlap_until > authority_now())
-                   -- A row that was locked is marked by a job within a minute; until then the list knows more than the row.
-                   and ($10 is null or $10 <> 'revoked' or k.revoked_at is not null or k.id = any(array(
-                        select r.target from revocations r where r.kind = 'key' and r.at > authority_now() - interval '10 minutes')))
-                   and ($11::timestamptz is null or k.ends_at < $11)
-                   and ($12::timestamptz is null or not exists (select from secret_uses u where u.owner = k.id and u.last_used_at >= $12))) as found
-           where $10 is null or status = $10
-           order by created_at desc, id desc limit $13"#,
-        projects,
+                 from (select * from keys
+                       where ($1::text[] is null or id = any($1)) and ($2::timestamptz is null or (created_at, id) < ($2, $3::text))
+                       order by created_at desc, id desc limit $4) as k) as found
+           where ($5::text[] is null or project = any($5)) and ($6::text is null or project = $6)
+             and ($7::text is null or agent_id = $7) and ($8::text is null or environment = $8)
+             and ($9::text is null or status = $9) and ($10::timestamptz is null or ends_at < $10)
+             and ($11::text is null or lower(name) collate "C" ^@ lower($11))
+             and ($12::text is null or exists (select from grants g where g.server_id = $12 and g.holder = found.id offset 0)
+                  or exists (select from key_roles kr join grants g on g.holder = kr.role_id
+                              where kr.key_id = found.id and g.server_id = $12 offset 0))
+             and ($13::timestamptz is null or coalesce(last_used_at, '-infinity') < $13)
+           order by created_at desc, id desc limit $14"#,
         ids,
-        filter.project,
-        filter.agent_id,
-        filter.server_id,
-        filter.environment,
-        filter.q,
         page.at(),
         page.id(),
+        page::LOOKED_AT_MAX,
+        projects,
+        filter.project,
+        filter.agent_id,
+        filter.environment,
         filter.status,
         filter.expires_before,
+        filter.q,
+        filter.server_id,
         filter.last_used_before,
         page.fetch(),
     )

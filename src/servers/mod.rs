@@ -78,7 +78,7 @@ pub struct Filter {
     pub environment: Option<String>,
     /// Switched off or not.
     pub disabled: Option<bool>,
-    /// Part of its name, in any case.
+    /// How its name begins, in any case.
     pub q: Option<String>,
 }
 
@@ -172,8 +172,8 @@ pub async fn get(connection: &mut PgConnection, by: &Caller, id: &str) -> Result
 ///
 /// The database cannot answer.
 pub async fn list(db: &Db, by: &Caller, filter: &Filter, page: &Page) -> Result<Listed<Server>, Refused> {
-    let items = store::list(&mut *db.begin_list().await?, by.projects(), filter, page).await?;
-    Ok(page.cut(items, |server| After { at: server.created_at, id: server.id.clone() }))
+    let (items, edge) = store::list(&mut *db.begin_list().await?, by.projects(), filter, page).await?;
+    Ok(page.cut_at(items, edge, |server| After { at: server.created_at, id: server.id.clone() }))
 }
 
 /// Changes a server. Switching it off stops all that is for it; tokens from before stay dead when it is switched on again.

@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 
 use crate::db;
 use crate::servers::{Filter, Server};
-use crate::types::page::Page;
+use crate::types::page;
+use crate::types::page::{After, Page};
 
 struct Stored {
     id: String,
@@ -127,27 +128,90 @@ pub(super) async fn set_deleted(tx: &mut PgConnection, id: &str) -> db::Result<(
     Ok(())
 }
 
+/// A page, and where the search for the next one begins. What narrows to few servers is asked for them first, whatever
+/// their age; else the newest are looked at, as many as a page may.
 pub(super) async fn list(
     connection: &mut PgConnection,
     projects: Option<&[String]>,
     filter: &Filter,
     page: &Page,
+) -> db::Result<(Vec<Server>, Option<After>)> {
+    let mut few = match &filter.q {
+        Some(q) => page::few(named(connection, q).await?),
+        None => None,
+    };
+    if let (None, Some(projects)) = (&few, filter.project.as_ref().map(std::slice::from_ref).or(projects)) {
+        few = page::few(in_projects(connection, projects).await?);
+    }
+    let found = select(connection, projects, few.as_deref(), filter, page).await?;
+    let edge = if few.is_none() && page.is_short(found.len()) { edge(connection, page).await? } else { None };
+    Ok((found, edge))
+}
+
+/// Servers whose names begin so; one that is deleted counts too.
+async fn named(connection: &mut PgConnection, q: &str) -> db::Result<Vec<Option<String>>> {
+    Ok(sqlx::query_scalar!(
+        r#"select case when deleted_at is null then id end from servers where lower(name) collate "C" ^@ lower($1)
+           order by lower(name) collate "C" limit $2"#,
+        q,
+        page::LOOKED_AT_MAX,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+async fn in_projects(connection: &mut PgConnection, projects: &[String]) -> db::Result<Vec<Option<String>>> {
+    Ok(sqlx::query_scalar!(
+        r#"select id as "id?" from servers where deleted_at is null and project = any($1) order by project limit $2"#,
+        projects,
+        page::LOOKED_AT_MAX,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// The last server that a page looked at; `None` when it looked at all.
+async fn edge(connection: &mut PgConnection, page: &Page) -> db::Result<Option<After>> {
+    Ok(sqlx::query_as!(
+        After,
+        "select created_at as at, id from servers
+         where deleted_at is null and ($1::timestamptz is null or (created_at, id) < ($1, $2::text))
+         order by created_at desc, id desc offset $3 limit 1",
+        page.at(),
+        page.id(),
+        page::LOOKED_AT_MAX - 1,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// Those of `ids`, or a page of the newest.
+async fn select(
+    connection: &mut PgConnection,
+    projects: Option<&[String]>,
+    ids: Option<&[String]>,
+    filter: &Filter,
+    page: &Page,
 ) -> db::Result<Vec<Server>> {
     let rows = sqlx::query_as!(
         Stored,
-        "select id, name, project, resource, environment, scopes, token_alg, disabled, created_at from servers
-         where ($1::text[] is null or project = any($1)) and deleted_at is null
-           and ($2::text is null or project = $2) and ($3::text is null or environment = $3) and ($4::boolean is null or disabled = $4)
-           and ($5::text is null or strpos(lower(name), lower($5)) > 0)
-           and ($6::timestamptz is null or (created_at, id) < ($6, $7::text))
-         order by created_at desc, id desc limit $8",
-        projects,
-        filter.project,
-        filter.environment,
-        filter.disabled,
-        filter.q,
+        r#"select id, name, project, resource, environment, scopes, token_alg, disabled, created_at
+           from (select * from servers
+                 where deleted_at is null and ($1::text[] is null or id = any($1))
+                   and ($2::timestamptz is null or (created_at, id) < ($2, $3::text))
+                 order by created_at desc, id desc limit $4) as looked_at
+           where ($5::text[] is null or project = any($5)) and ($6::text is null or project = $6) and ($7::text is null or lower(name) collate "C" ^@ lower($7))
+             and ($8::text is null or environment = $8) and ($9::boolean is null or disabled = $9)
+           order by created_at desc, id desc limit $10"#,
+        ids,
         page.at(),
         page.id(),
+        page::LOOKED_AT_MAX,
+        projects,
+        filter.project,
+        filter.q,
+        filter.environment,
+        filter.disabled,
         page.fetch(),
     )
     .fetch_all(connection)

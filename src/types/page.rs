@@ -6,6 +6,16 @@ use time::OffsetDateTime;
 pub const LIMIT_DEFAULT: i64 = 50;
 /// Items a page has at most.
 pub const LIMIT_MAX: i64 = 200;
+/// Things that a page looks at. Where a filter leaves fewer than these, all of them are found, whatever their age; else a
+/// page is of the newest of so many, and may be short, or empty, and yet not the last.
+pub const LOOKED_AT_MAX: i64 = 10_000;
+
+/// The ids that something was narrowed to; `None` when there are as many as a page looks at, or more.
+#[must_use]
+pub fn few(ids: Vec<Option<String>>) -> Option<Vec<String>> {
+    let few = i64::try_from(ids.len()).is_ok_and(|found| found < LOOKED_AT_MAX);
+    few.then(|| ids.into_iter().flatten().collect())
+}
 
 /// The last item of the page before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +52,20 @@ impl Page {
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.after.as_ref().map(|after| after.id.as_str())
+    }
+
+    /// Fewer were fetched than asked for.
+    #[must_use]
+    pub fn is_short(&self, fetched: usize) -> bool {
+        i64::try_from(fetched).is_ok_and(|fetched| fetched < self.fetch())
+    }
+
+    /// Cuts what was fetched to the page, and says where the next one begins: after its last item, or after the last that was
+    /// looked at.
+    #[must_use]
+    pub fn cut_at<T>(&self, items: Vec<T>, edge: Option<After>, place: impl Fn(&T) -> After) -> Listed<T> {
+        let listed = self.cut(items, place);
+        Listed { next: listed.next.or(edge), ..listed }
     }
 
     /// Cuts what was fetched to the page, and says where the next one begins.

@@ -3,8 +3,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mcp_authority::types::keyring::Keyring;
+use mcp_authority::types::page::LOOKED_AT_MAX;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Executor, Row};
 use zeroize::Zeroizing;
 
 use crate::support::actors::text;
@@ -100,6 +102,61 @@ async fn every_list_can_be_walked_one_by_one() {
         assert!(whole.len() >= 3, "{path}: {whole:?}");
         assert_eq!(walk(&operator, &node, &path, 1, async || ()).await, whole, "{path}");
         assert_eq!(walk(&operator, &node, &path, 2, async || ()).await, whole, "{path}");
+    }
+    node.stop().await;
+}
+
+/// Keys from the newest to the oldest, more than a page looks at. All of them were used but those that are counted up.
+async fn many_keys(db: &TestDb, agent: &str, unused: &[i64]) -> Vec<String> {
+    let id = |n: &dyn std::fmt::Display| format!("'key_' || left(md5('k' || {n}), 12)");
+    let numbers = unused.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    db.execute(&format!(
+        "alter table keys disable trigger user;
+         insert into keys (id, agent_id, name, environment, direct, expires_in_days, created_at)
+         select {}, '{agent}', 'Key ' || n, case when n > {LOOKED_AT_MAX} then 'dev' else 'prod' end, true, 90, authority_now() - n * interval '1 minute'
+           from generate_series(1, {LOOKED_AT_MAX} + 50) n;
+         insert into secret_uses (owner, version, last_used_at)
+         select {}, 1, authority_now() from generate_series(1, {LOOKED_AT_MAX} + 50) n where n not in ({numbers});
+         analyze",
+        id(&"n"),
+        id(&"n"),
+    ))
+    .await;
+    let mut connection = db.connection().await;
+    let mut ids = Vec::new();
+    for n in unused {
+        let row = connection.fetch_one(AssertSqlSafe(format!("select {}", id(n)))).await.expect("an id");
+        ids.push(row.get(0));
+    }
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_that_finds_little_among_many_goes_on_where_it_stopped_and_misses_nothing() {
+    let db = TestDb::new().await;
+    let node = Node::start(&db).await;
+    let operator = node.operator().await;
+    // At the end of what the first page looks at, just behind it, and at the end of all.
+    let at = [LOOKED_AT_MAX - 1, LOOKED_AT_MAX, LOOKED_AT_MAX + 1, LOOKED_AT_MAX + 2, LOOKED_AT_MAX + 50];
+    let unused = many_keys(&db, &operator.agent(&node).await, &at).await;
+    for limit in [1, 2, 3, 50] {
+        let (mut found, mut pages, mut cursor) = (Vec::new(), 0, String::new());
+        loop {
+            let path = format!("/v1/keys?last_used_before=2000-01-01T00:00:00Z&limit={limit}{cursor}");
+            let page = operator.get(&node, &path).await.ok();
+            found.extend(ids(&page));
+            pages += 1;
+            let Some(next) = page["next_cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(found, unused, "{pages} pages of {limit}");
+        assert!(pages >= 2, "one page does not look at all");
+    }
+    // What few keys have is found at once, however old they are.
+    for few in ["environment=dev", "q=KEY%20100", "environment=dev&q=key&last_used_before=2100-01-01T00:00:00Z"] {
+        let page = operator.get(&node, &format!("/v1/keys?limit=200&{few}")).await.ok();
+        assert!(ids(&page).contains(&unused[4]), "{few}");
+        assert!(page.get("next_cursor").is_none(), "{few}");
     }
     node.stop().await;
 }

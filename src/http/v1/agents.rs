@@ -58,7 +58,7 @@ pub struct ListAgents {
     project: Option<String>,
     /// `active` or `disabled`.
     status: Option<Switch>,
-    /// Part of the name.
+    /// How the name begins, in any case.
     q: Option<String>,
 }
 

@@ -137,7 +137,7 @@ pub struct ListKeys {
     /// Last used before this time, or never.
     #[serde(default, with = "crate::http::extract::instant")]
     last_used_before: Option<OffsetDateTime>,
-    /// Part of the name.
+    /// How the name begins, in any case.
     q: Option<String>,
 }
 

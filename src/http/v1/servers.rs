@@ -98,7 +98,7 @@ pub struct ListServers {
     environment: Option<Environment>,
     /// `active` or `disabled`.
     status: Option<Switch>,
-    /// Part of the name.
+    /// How the name begins, in any case.
     q: Option<String>,
 }
 
