@@ -4,6 +4,7 @@ pub mod caller;
 pub mod certificate;
 pub mod client_address;
 pub mod docs;
+mod examples;
 pub mod extract;
 mod front;
 mod guard;
@@ -97,13 +98,14 @@ fn routes_and_description(app: &Arc<App>) -> (Router<Arc<App>>, utoipa::openapi:
     // Their answer to other methods stands inside the layer: outside it a preflight would end as 405.
     let (open, described) = oauth::open_routes().split_for_parts();
     api.merge(described);
+    examples::add(&mut api);
     (routes.merge(open.method_not_allowed_fallback(no_such_method).layer(cors())), api)
 }
 
 /// The description of the API (OpenAPI 3.1), as it is served and as it is kept in `openapi/authority.json`.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    OpenApiRouter::<Arc<App>>::with_openapi(Description::openapi())
+    let mut api = OpenApiRouter::<Arc<App>>::with_openapi(Description::openapi())
         .merge(oauth::open_routes())
         .merge(oauth::closed_routes())
         .merge(v1::routes())
@@ -112,7 +114,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         .routes(routes!(v1::stream::get))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
-        .into_openapi()
+        .into_openapi();
+    examples::add(&mut api);
+    api
 }
 
 /// The whole service.

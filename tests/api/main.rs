@@ -10,6 +10,7 @@ mod audit_verify;
 mod bad_input;
 mod causes;
 mod client_address;
+mod examples;
 mod exchange;
 mod feed;
 mod filters;
