@@ -1,7 +1,7 @@
 //! The service against a small model of it: random stories, and after each step every secret and every token ever made is
 //! shown to every server.
 //!
-//! `MODEL_SEQUENCES` says how many stories are played (each of 40 steps), `MODEL_SEED` repeats a run. A story that goes
+//! `TEST_SEQUENCES` says how many stories are played (24 unless set, each of 40 steps), `TEST_SEED` repeats a run. A story that goes
 //! wrong is made shorter before it is shown.
 
 mod book;
@@ -20,15 +20,15 @@ use step::Step;
 const STEPS: usize = 40;
 /// Of them the first, which only issue keys.
 const OPENING: usize = 3;
-/// Stories of one run, unless said.
-const SEQUENCES: u64 = 60;
+/// Stories of one run, unless said: some seconds in a run of all tests. `TEST_SEQUENCES=500` is the long one.
+const SEQUENCES: u64 = 24;
 /// Replays that making a story shorter may take.
 const REPLAYS_MAX: usize = 120;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_interleaving_of_changes_agrees_with_a_small_model() {
-    let seed = Seeded::from_env("MODEL_SEED");
-    let stories = Seeded::number("MODEL_SEQUENCES").unwrap_or(SEQUENCES);
+    let seed = Seeded::from_env("TEST_SEED");
+    let stories = Seeded::number("TEST_SEQUENCES").unwrap_or(SEQUENCES);
     let stories = usize::try_from(stories).expect("small");
     let began = Instant::now();
     // Most of a story is waiting until something holds everywhere, so several are told at once.
@@ -54,7 +54,7 @@ async fn lane(seed: u64, numbers: impl Iterator<Item = usize>) -> usize {
             Ok(more) => compared += more,
             Err(first) => {
                 let (steps, error) = shorter(&db, &mut node, steps, first).await;
-                panic!("story {number} of MODEL_SEED={seed}: {error}\n{steps:#?}");
+                panic!("story {number} of TEST_SEED={seed}: {error}\n{steps:#?}");
             }
         }
     }
