@@ -153,9 +153,14 @@ impl App {
 
     /// A secret was presented and right: its use is noted, and its digest moves to the newest secret key.
     pub fn used(&self, secret: &str, owner: Owner, version: &crate::gate::Version, at: Place) {
-        self.observations.used(owner, version.number, at);
-        let newest = self.feed.secret_key();
-        if *version.secret_key != **newest {
+        self.observations.noting().used(owner, version.number, at);
+        self.renew(secret, owner, version);
+    }
+
+    /// Moves the digest of a secret that was right to the newest secret key, if it is under another.
+    pub fn renew(&self, secret: &str, owner: Owner, version: &crate::gate::Version) {
+        if !self.feed.is_newest(&version.secret_key) {
+            let newest = self.feed.secret_key();
             let digest = self.live.keyring.digest(&newest, secret);
             if let Some(digest) = digest {
                 self.observations.rehash(Rehash {

@@ -50,11 +50,11 @@ pub(crate) struct Call {
 pub(crate) fn measure() -> Vec<Call> {
     crate::say("the gate, in memory");
     let world = World::new();
-    let asker = Asker::Server(Arc::clone(&world.server));
+    let asker = Asker::Server(&world.server);
     let ask = |token: &str, good: bool| {
-        let question = Question { token, asker: &asker, address: None };
-        let verdict = world.live.answer(|view| introspect(view, question)).unwrap();
-        assert_eq!(matches!(verdict, Verdict::Active(_)), good);
+        let question = Question { token, asker, address: None };
+        let active = world.live.answer(|view| matches!(introspect(view, question), Verdict::Active(_))).unwrap();
+        assert_eq!(active, good);
     };
     let pepper = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
     let unknown = Credential::generate(Kind::Key(Environment::Prod), b"unknown00000");

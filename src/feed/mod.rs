@@ -119,6 +119,12 @@ impl Feed {
         self.shared.secret_key.load_full()
     }
 
+    /// Whether [`Self::secret_key`] is this one.
+    #[must_use]
+    pub fn is_newest(&self, secret_key: &str) -> bool {
+        **self.shared.secret_key.load() == *secret_key
+    }
+
     /// For rooms that make secrets.
     #[must_use]
     pub fn sealing<'a>(&'a self, secret_key: &'a str) -> Sealing<'a> {

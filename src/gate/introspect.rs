@@ -1,5 +1,6 @@
 //! Token introspection (RFC 7662): what a credential is worth to the one who asks.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,10 +11,10 @@ use crate::types::id::KeyId;
 use crate::types::permission::Permissions;
 
 /// Who asks.
-#[derive(Clone, Debug)]
-pub enum Asker {
+#[derive(Clone, Copy, Debug)]
+pub enum Asker<'a> {
     /// A server, about what it was shown.
-    Server(Arc<Server>),
+    Server(&'a Server),
     /// The holder of a key, about that key and its tokens.
     Holder(KeyId),
 }
@@ -24,39 +25,39 @@ pub struct Question<'a> {
     /// The credential.
     pub token: &'a str,
     /// Who asks.
-    pub asker: &'a Asker,
+    pub asker: Asker<'a>,
     /// From where the credential came, if the asker knows.
     pub address: Option<IpAddr>,
 }
 
 /// An active credential.
 #[derive(Debug)]
-pub enum Active {
+pub enum Active<'a> {
     /// An API key.
     Key {
         /// The key.
-        key: Arc<Key>,
+        key: &'a Key,
         /// The version of its secret that was presented.
-        version: Version,
+        version: &'a Version,
         /// What it may do on the asking server; of all servers together when its holder asks.
-        permissions: Permissions,
+        permissions: Cow<'a, Permissions>,
     },
     /// A session token.
     Session {
         /// What it says.
         token: Arc<Verified>,
         /// What is left of its permissions now.
-        permissions: Permissions,
+        permissions: Cow<'a, Permissions>,
         /// The server it is for.
-        server: Arc<Server>,
+        server: &'a Server,
     },
 }
 
 /// The answer.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum Verdict<'a> {
     /// It is good.
-    Active(Active),
+    Active(Active<'a>),
     /// It is not, and whose it is as far as that was proved.
     Inactive(Inactive, Option<KeyId>),
     /// It is ours, and names a state that this node has not reached: apply the feed and ask again.
@@ -65,7 +66,7 @@ pub enum Verdict {
 
 /// What the credential is worth. A denial is a value; nothing here fails.
 #[must_use]
-pub fn introspect(view: View<'_>, question: Question<'_>) -> Verdict {
+pub fn introspect<'a>(view: View<'a>, question: Question<'a>) -> Verdict<'a> {
     let answer = match Presented::parse(question.token) {
         Some(presented) => key(view, question, &presented),
         None => session(view, question),
@@ -88,7 +89,7 @@ impl From<(Inactive, Option<KeyId>)> for Refusal {
     }
 }
 
-fn key(view: View<'_>, question: Question<'_>, presented: &Presented<'_>) -> Result<Active, Refusal> {
+fn key<'a>(view: View<'a>, question: Question<'a>, presented: &Presented<'_>) -> Result<Active<'a>, Refusal> {
     if !matches!(presented.kind(), Kind::Key(_)) {
         return Err((Inactive::WrongType, None).into());
     }
@@ -96,13 +97,13 @@ fn key(view: View<'_>, question: Question<'_>, presented: &Presented<'_>) -> Res
     let id = caller.key.id;
     let refused = |cause| Refusal::Inactive(cause, Some(id));
     let permissions = match question.asker {
-        Asker::Holder(holder) if *holder != id => return Err(refused(Inactive::WrongServer)),
-        Asker::Holder(_) => everything(view, &caller.key),
+        Asker::Holder(holder) if holder != id => return Err(refused(Inactive::WrongServer)),
+        Asker::Holder(_) => Cow::Owned(everything(view, caller.key)),
         Asker::Server(server) => {
             if caller.key.environment != server.environment {
                 return Err(refused(Inactive::WrongEnvironment));
             }
-            let held = effective_permissions(view, &caller.key, server.id);
+            let held = effective_permissions(view, caller.key, server.id);
             if held.is_empty() {
                 return Err(refused(Inactive::WrongServer));
             }
@@ -115,18 +116,18 @@ fn key(view: View<'_>, question: Question<'_>, presented: &Presented<'_>) -> Res
     Ok(Active::Key { key: caller.key, version: caller.version, permissions })
 }
 
-fn session(view: View<'_>, question: Question<'_>) -> Result<Active, Refusal> {
+fn session<'a>(view: View<'a>, question: Question<'a>) -> Result<Active<'a>, Refusal> {
     let token = verify_session(view, question.token).map_err(|cause| (cause, None))?;
     let claims = &token.claims;
     let key = Some(claims.key_id);
     let server = match question.asker {
-        Asker::Server(server) => Arc::clone(server),
-        Asker::Holder(holder) if *holder == claims.key_id => {
-            Arc::clone(view.memory.servers.get(&claims.srv).ok_or((Inactive::Unknown, key))?)
+        Asker::Server(server) => server,
+        Asker::Holder(holder) if holder == claims.key_id => {
+            view.memory.servers.get(&claims.srv).ok_or((Inactive::Unknown, key))?
         }
         Asker::Holder(_) => return Err((Inactive::WrongServer, key).into()),
     };
-    match check_session(view, &token, &server, question.address) {
+    match check_session(view, &token, server, question.address) {
         Ok(permissions) => Ok(Active::Session { permissions, token, server }),
         Err(Inactive::NotYet) => Err(Refusal::Ahead(token.position)),
         Err(cause) => Err((cause, key).into()),

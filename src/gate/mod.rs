@@ -22,9 +22,9 @@ pub use live::{Live, SessionVerifier, SettingsNow, View};
 pub use map::Map;
 pub use memory::Memory;
 pub use principals::{
-    KeyCaller, authenticate_key, authenticate_operator, authenticate_server, check_key, recognise_key,
+    KeyCaller, KeyShown, authenticate_key, authenticate_operator, authenticate_server, check_key, recognise_key,
 };
-pub use revoked::{Cutoff, Revoked, Subject};
+pub use revoked::{Cutoff, Revoked, Subject, SubjectKind};
 pub use session::{Actor, Ancestor, Claims, check_session, effective_permissions, verify_session};
 pub(crate) use session::{algorithm, servers_of};
 pub use things::{Agent, Grant, Key, Operator, Role, SecretKeyId, Secrets, Server, Version};

@@ -21,16 +21,33 @@ pub struct KeyCaller {
     pub version: Version,
 }
 
+/// The same where it stands in a node's memory: what all requests share is not counted for each of them.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyShown<'a> {
+    /// The key.
+    pub key: &'a Arc<Key>,
+    /// Its agent.
+    pub agent: &'a Arc<Agent>,
+    /// Which version of the secret was presented.
+    pub version: &'a Version,
+}
+
+impl From<KeyShown<'_>> for KeyCaller {
+    fn from(shown: KeyShown<'_>) -> Self {
+        Self { key: Arc::clone(shown.key), agent: Arc::clone(shown.agent), version: *shown.version }
+    }
+}
+
 /// The key presented, if it works for a caller at `address`.
 ///
 /// # Errors
 ///
 /// Why it does not, with the key's id once its secret proved right.
-pub fn authenticate_key(
-    view: View<'_>,
+pub fn authenticate_key<'a>(
+    view: View<'a>,
     presented: &Presented<'_>,
     address: Option<IpAddr>,
-) -> Result<KeyCaller, (Inactive, Option<KeyId>)> {
+) -> Result<KeyShown<'a>, (Inactive, Option<KeyId>)> {
     let Kind::Key(environment) = presented.kind() else { return Err((Inactive::WrongType, None)) };
     let id = KeyId::of(presented.id()).ok_or((Inactive::Malformed, None))?;
     let key = view.memory.keys.get(&id);
@@ -41,10 +58,10 @@ pub fn authenticate_key(
     if key.environment != environment {
         return Err(known(Inactive::WrongEnvironment));
     }
-    key.secrets.check_live(&version, view.now).map_err(known)?;
+    key.secrets.check_live(version, view.now).map_err(known)?;
     let agent = check_key(view, key).map_err(known)?;
     check_address(key.allowed.as_deref(), address).map_err(known)?;
-    Ok(KeyCaller { key: Arc::clone(key), agent: Arc::clone(agent), version })
+    Ok(KeyShown { key, agent, version })
 }
 
 /// Whether a key, whatever its secret, and its agent may act now.
@@ -81,7 +98,7 @@ pub fn authenticate_operator(
     let version = matching(view, operator.map(|operator| &operator.secrets), presented);
     let operator = operator.ok_or(Inactive::Unknown)?;
     let version = version.ok_or(Inactive::WrongSecret)?;
-    operator.secrets.check_live(&version, view.now)?;
+    operator.secrets.check_live(version, view.now)?;
     if view.memory.revoked.whole(&Subject::Operator(id)) {
         return Err(Inactive::Revoked);
     }
@@ -89,7 +106,7 @@ pub fn authenticate_operator(
         return Err(Inactive::KeyDisabled);
     }
     check_address(operator.allowed.as_deref(), address)?;
-    Ok((Arc::clone(operator), version))
+    Ok((Arc::clone(operator), *version))
 }
 
 /// The server presented, if its client secret works, and which version of it was presented.
@@ -97,7 +114,10 @@ pub fn authenticate_operator(
 /// # Errors
 ///
 /// Why it does not.
-pub fn authenticate_server(view: View<'_>, presented: &Presented<'_>) -> Result<(Arc<Server>, Version), Inactive> {
+pub fn authenticate_server<'a>(
+    view: View<'a>,
+    presented: &Presented<'_>,
+) -> Result<(&'a Arc<Server>, &'a Version), Inactive> {
     if presented.kind() != Kind::Server {
         return Err(Inactive::WrongType);
     }
@@ -106,16 +126,16 @@ pub fn authenticate_server(view: View<'_>, presented: &Presented<'_>) -> Result<
     let version = matching(view, server.map(|server| &server.secrets), presented);
     let server = server.ok_or(Inactive::Unknown)?;
     let version = version.ok_or(Inactive::WrongSecret)?;
-    server.secrets.check_live(&version, view.now)?;
+    server.secrets.check_live(version, view.now)?;
     if server.disabled {
         return Err(Inactive::ServerDisabled);
     }
-    Ok((Arc::clone(server), version))
+    Ok((server, version))
 }
 
-fn matching(view: View<'_>, secrets: Option<&Secrets>, presented: &Presented<'_>) -> Option<Version> {
-    let nothing = Secrets::default();
-    secrets.unwrap_or(&nothing).matching(&view.live.keyring, presented.reveal()).copied()
+fn matching<'a>(view: View<'_>, secrets: Option<&'a Secrets>, presented: &Presented<'_>) -> Option<&'a Version> {
+    const NOTHING: &Secrets = &Secrets::NONE;
+    secrets.unwrap_or(NOTHING).matching(&view.live.keyring, presented.reveal())
 }
 
 /// The key whose secret this is, whatever its state and wherever it is shown from: for ending it. With its project.

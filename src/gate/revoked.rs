@@ -10,6 +10,24 @@ use crate::types::id::{AgentId, KeyId, OperatorId, ServerId, SessionId};
 /// Tokens issued up to this long after an `issued_before` die with it: clocks that stamped `iat` may have been ahead.
 const ISSUED_BEFORE_MARGIN: Duration = Duration::from_secs(5);
 
+/// The kinds of [`Subject`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the subjects say it")]
+pub enum SubjectKind {
+    Token,
+    Key,
+    KeySessions,
+    Agent,
+    Server,
+    Project,
+    SigningKey,
+    Operator,
+    All,
+}
+
+/// How many kinds there are.
+const KINDS: usize = SubjectKind::All as usize + 1;
+
 /// What an entry of the list is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
@@ -31,6 +49,24 @@ pub enum Subject {
     Operator(OperatorId),
     /// Everything issued so far.
     All,
+}
+
+impl Subject {
+    /// Of which kind it is.
+    #[must_use]
+    pub const fn kind(&self) -> SubjectKind {
+        match self {
+            Self::Token(_) => SubjectKind::Token,
+            Self::Key(_) => SubjectKind::Key,
+            Self::KeySessions(_) => SubjectKind::KeySessions,
+            Self::Agent(_) => SubjectKind::Agent,
+            Self::Server(_) => SubjectKind::Server,
+            Self::Project(_) => SubjectKind::Project,
+            Self::SigningKey(_) => SubjectKind::SigningKey,
+            Self::Operator(_) => SubjectKind::Operator,
+            Self::All => SubjectKind::All,
+        }
+    }
 }
 
 /// What is dead of a subject.
@@ -79,6 +115,8 @@ struct Entry {
 #[derive(Clone, Default)]
 pub struct Revoked {
     entries: Map<Subject, Entry>,
+    // How many there are of each kind: most kinds have none, and nothing is to be looked for.
+    counts: [usize; KINDS],
 }
 
 impl Revoked {
@@ -88,7 +126,22 @@ impl Revoked {
             Some(known) => Entry { cutoff: known.cutoff.and(cutoff), until: known.until.max(until) },
             None => Entry { cutoff, until },
         };
+        let (kind, before) = (subject.kind(), self.entries.len());
         self.entries.insert(subject, entry);
+        self.counted(kind, before);
+    }
+
+    /// Whether there is an entry of this kind.
+    #[must_use]
+    pub fn any(&self, kind: SubjectKind) -> bool {
+        self.counts.get(kind as usize).is_none_or(|count| *count > 0)
+    }
+
+    /// Counts an entry that came or went, if one did.
+    fn counted(&mut self, kind: SubjectKind, before: usize) {
+        if let Some(count) = self.counts.get_mut(kind as usize) {
+            *count = (*count + self.entries.len()).saturating_sub(before);
+        }
     }
 
     /// All entries, in no order.
@@ -99,7 +152,7 @@ impl Revoked {
     /// Whether the subject itself is revoked for good.
     #[must_use]
     pub fn whole(&self, subject: &Subject) -> bool {
-        self.entries.get(subject).is_some_and(|entry| entry.cutoff.whole)
+        self.any(subject.kind()) && self.entries.get(subject).is_some_and(|entry| entry.cutoff.whole)
     }
 
     /// Whether what was issued from the subject, then and there, is dead.
@@ -124,7 +177,9 @@ impl Revoked {
 
     /// Forgets an entry that is [`Self::spent`].
     pub fn forget(&mut self, spent: &Subject) {
+        let before = self.entries.len();
         self.entries.remove(spent);
+        self.counted(spent.kind(), before);
     }
 
     /// Gives back memory that growing took ahead: after a load.
@@ -169,6 +224,32 @@ mod tests {
             let either = a.kills(position, issued) || b.kills(position, issued);
             prop_assert_eq!(a.and(b).kills(position, issued), either);
             prop_assert_eq!(b.and(a).kills(position, issued), either);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_kind_is_looked_for_exactly_while_it_has_an_entry(steps in proptest::collection::vec((0_usize..6, any::<bool>()), 0..40)) {
+            let [key, other] = [KeyId::random(), KeyId::random()];
+            let agent = AgentId::random();
+            let subjects = [
+                Subject::Key(key), Subject::Key(other), Subject::KeySessions(key), Subject::Agent(agent),
+                Subject::Project("p".into()), Subject::All,
+            ];
+            let mut list = Revoked::default();
+            for (which, add) in steps {
+                if add {
+                    list.add(subjects[which].clone(), Cutoff { whole: true, ..Cutoff::default() }, Timestamp::NEVER);
+                } else {
+                    list.forget(&subjects[which]);
+                }
+                for subject in &subjects {
+                    let there = list.entries().any(|(known, _)| known.kind() == subject.kind());
+                    prop_assert_eq!(list.any(subject.kind()), there);
+                    prop_assert_eq!(list.whole(subject), list.entries().any(|(known, _)| known == subject));
+                }
+            }
+            prop_assert!(!list.any(SubjectKind::Token) && !list.any(SubjectKind::Operator));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Session tokens: their claims, their signature, and everything they hang on.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -9,7 +10,7 @@ use jsonwebtoken::{Algorithm, Validation};
 
 use crate::gate::principals::check_key;
 use crate::gate::things::check_address;
-use crate::gate::{Grant, Inactive, Key, Position, Server, Subject, Verified, View};
+use crate::gate::{Grant, Inactive, Key, Position, Server, Subject, SubjectKind, Verified, View};
 use crate::types::alg::Alg;
 use crate::types::clock::Timestamp;
 use crate::types::environment::Environment;
@@ -198,12 +199,12 @@ pub(crate) const fn algorithm(alg: Alg) -> Algorithm {
 /// # Errors
 ///
 /// Why it may do nothing.
-pub fn check_session(
-    view: View<'_>,
+pub fn check_session<'a>(
+    view: View<'a>,
     token: &Verified,
     server: &Server,
     address: Option<IpAddr>,
-) -> Result<Permissions, Inactive> {
+) -> Result<Cow<'a, Permissions>, Inactive> {
     let (claims, position) = (&token.claims, token.position);
     if claims.srv != server.id || *claims.aud != *server.resource {
         return Err(Inactive::WrongServer);
@@ -224,27 +225,34 @@ pub fn check_session(
         return Err(Inactive::Revoked);
     }
     let mut check = Lineage { view, position, issued: token.issued, address };
-    check.not_revoked(&Subject::All)?;
-    check.not_revoked(&Subject::SigningKey(Arc::clone(&token.kid)))?;
-    check.not_revoked(&Subject::Token(claims.jti))?;
-    check.not_revoked(&Subject::Server(server.id))?;
-    check.not_revoked(&Subject::Project(Arc::clone(&server.project)))?;
+    check.not_revoked(SubjectKind::All, || Subject::All)?;
+    check.not_revoked(SubjectKind::SigningKey, || Subject::SigningKey(Arc::clone(&token.kid)))?;
+    check.not_revoked(SubjectKind::Token, || Subject::Token(claims.jti))?;
+    check.not_revoked(SubjectKind::Server, || Subject::Server(server.id))?;
+    check.not_revoked(SubjectKind::Project, || Subject::Project(Arc::clone(&server.project)))?;
     let key = check.key(claims.key_id, claims.kv)?;
     if key.agent != claims.agent_id {
         return Err(Inactive::Unknown);
     }
-    let mut left = claims.permissions.intersect(&effective_permissions(view, key, server.id));
+    let mut left = narrowed(effective_permissions(view, key, server.id), &claims.permissions);
     for ancestor in &token.ancestors {
         match ancestor {
-            Ancestor::Token(id, _) => check.not_revoked(&Subject::Token(*id))?,
-            Ancestor::SigningKey(kid) => check.not_revoked(&Subject::SigningKey(Arc::clone(kid)))?,
+            Ancestor::Token(id, _) => check.not_revoked(SubjectKind::Token, || Subject::Token(*id))?,
+            Ancestor::SigningKey(kid) => {
+                check.not_revoked(SubjectKind::SigningKey, || Subject::SigningKey(Arc::clone(kid)))?;
+            }
             Ancestor::Key(id, version) => {
                 let key = check.key(*id, *version)?;
-                left = left.intersect(&effective_permissions(view, key, server.id));
+                left = narrowed(effective_permissions(view, key, server.id), &left);
             }
         }
     }
     if left.is_empty() { Err(Inactive::NothingLeft) } else { Ok(left) }
+}
+
+/// What of `held` is in `granted` too. Most tokens have all that their key has, and nothing is to be made.
+fn narrowed<'a>(held: Cow<'a, Permissions>, granted: &Permissions) -> Cow<'a, Permissions> {
+    if *held == *granted { held } else { Cow::Owned(held.intersect(granted)) }
 }
 
 /// What a token hangs on, being checked.
@@ -256,8 +264,9 @@ struct Lineage<'a> {
 }
 
 impl<'a> Lineage<'a> {
-    fn not_revoked(&self, subject: &Subject) -> Result<(), Inactive> {
-        let dead = self.view.memory.revoked.kills(subject, self.position, self.issued);
+    fn not_revoked(&self, kind: SubjectKind, subject: impl FnOnce() -> Subject) -> Result<(), Inactive> {
+        let revoked = &self.view.memory.revoked;
+        let dead = revoked.any(kind) && revoked.kills(&subject(), self.position, self.issued);
         if dead { Err(Inactive::Revoked) } else { Ok(()) }
     }
 
@@ -266,9 +275,9 @@ impl<'a> Lineage<'a> {
         let key = self.view.memory.keys.get(&id).ok_or(Inactive::Unknown)?;
         let agent = check_key(self.view, key)?;
         key.secrets.live(version, self.view.now).ok_or(Inactive::Superseded)?;
-        self.not_revoked(&Subject::KeySessions(id))?;
-        self.not_revoked(&Subject::Agent(key.agent))?;
-        self.not_revoked(&Subject::Project(Arc::clone(&agent.project)))?;
+        self.not_revoked(SubjectKind::KeySessions, || Subject::KeySessions(id))?;
+        self.not_revoked(SubjectKind::Agent, || Subject::Agent(key.agent))?;
+        self.not_revoked(SubjectKind::Project, || Subject::Project(Arc::clone(&agent.project)))?;
         check_address(key.allowed.as_deref(), self.address)?;
         Ok(key)
     }
@@ -276,12 +285,15 @@ impl<'a> Lineage<'a> {
 
 /// What a key may do on a server now, by its own grants and its roles'.
 #[must_use]
-pub fn effective_permissions(view: View<'_>, key: &Key, server: ServerId) -> Permissions {
-    let mut held: Option<Permissions> = None;
-    let mut add = |grants: &[Grant]| {
+pub fn effective_permissions<'a>(view: View<'a>, key: &'a Key, server: ServerId) -> Cow<'a, Permissions> {
+    let mut held: Option<Cow<'a, Permissions>> = None;
+    let mut add = |grants: &'a [Grant]| {
         for grant in grants.iter().filter(|grant| grant.server == server) {
             // Most keys have one grant on a server, and nothing is to be put together.
-            held = Some(held.take().map_or_else(|| grant.permissions.clone(), |held| held.union(&grant.permissions)));
+            held = Some(match held.take() {
+                None => Cow::Borrowed(&grant.permissions),
+                Some(held) => Cow::Owned(held.union(&grant.permissions)),
+            });
         }
     };
     add(&key.grants);

@@ -75,6 +75,9 @@ enum Versions {
 }
 
 impl Secrets {
+    /// No version at all.
+    pub(super) const NONE: Self = Self(Versions::None);
+
     /// Adds a version, in any order; the newest two stay.
     pub fn add(&mut self, version: Version) {
         let two = |one: Version, other: Version| {

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use foldhash::quality::RandomState;
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use crate::gate::session::{Ancestor, Claims};
 use crate::gate::{Inactive, Position};
@@ -74,12 +75,12 @@ impl Weighter<Digest, Arc<Verified>> for Bytes {
 }
 
 /// The tokens remembered, bounded in bytes.
-pub struct VerifiedTokens(Cache<Digest, Arc<Verified>, Bytes>);
+pub struct VerifiedTokens(Cache<Digest, Arc<Verified>, Bytes, RandomState>);
 
 impl Default for VerifiedTokens {
     fn default() -> Self {
         let typical = usize::try_from(BYTES_MAX / BYTES_TYPICAL).unwrap_or(usize::MAX);
-        Self(Cache::with_weighter(typical, BYTES_MAX, Bytes))
+        Self(Cache::with(typical, BYTES_MAX, Bytes, RandomState::default(), DefaultLifecycle::default()))
     }
 }
 

@@ -83,7 +83,7 @@ impl<S: Scope> FromRequestParts<Arc<App>> for By<S> {
 /// No operator, or one whose key does not work; 503 when this node cannot prove that it is current.
 pub async fn authenticate(State(app): AppState, mut request: Request, next: Next) -> Result<Response, Problem> {
     let address = address(&app, request.extensions(), request.headers());
-    let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
+    let request_id = request.extensions().get::<RequestId>().map(ToString::to_string);
     let caller = operator(&app, request.headers(), address, request_id)?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
@@ -157,6 +157,27 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// From where a request comes, if that is known.
 pub(super) fn address(app: &App, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
-    let peer = extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip();
-    client_address(peer, headers, &app.config.trusted_proxies, app.config.behind_tls_proxy)
+    Origin::of(extensions).address(app, headers)
+}
+
+/// What is known of a request beside what it says itself.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    /// The other end of its connection.
+    pub(super) peer: Option<IpAddr>,
+    /// Its id.
+    pub(super) id: Option<RequestId>,
+}
+
+impl Origin {
+    /// As the listener and the layers noted it.
+    pub(super) fn of(extensions: &Extensions) -> Self {
+        let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+        Self { peer, id: extensions.get::<RequestId>().copied() }
+    }
+
+    /// From where the request comes, if that is known.
+    pub(super) fn address(self, app: &App, headers: &HeaderMap) -> Option<IpAddr> {
+        client_address(self.peer?, headers, &app.config.trusted_proxies, app.config.behind_tls_proxy)
+    }
 }

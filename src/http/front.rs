@@ -4,25 +4,23 @@
 //! do. Their handlers are the router's own, so that there is one answer, wherever a request comes in; what the layers would
 //! have done for them is done here. Everything unusual – another method, a query, a page of another origin – goes the long way.
 
-use std::convert::Infallible;
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{FromRequest, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::future::RouteFuture;
 use futures_util::FutureExt;
 use futures_util::future::Either;
 use http::{HeaderValue, Method, Request, header};
-use tower::Service;
+use tracing::Instrument;
 
 use crate::app::App;
+use crate::http::caller::Origin;
+use crate::http::guard;
+use crate::http::listen::{Answers, TimedBody};
 use crate::http::oauth::form::Received;
 use crate::http::oauth::{introspect, token};
-use crate::http::{guard, request_id};
+use crate::http::request_id::UnderWay;
 
 /// What is answered here.
 #[derive(Clone, Copy)]
@@ -33,7 +31,7 @@ enum Route {
 
 impl Route {
     /// The route of a request that needs nothing of what only the router's layers do.
-    fn of(request: &Request<Body>) -> Option<Self> {
+    fn of(request: &Request<TimedBody>) -> Option<Self> {
         let plain = *request.method() == Method::POST
             && request.uri().query().is_none()
             // Cross-origin requests need the router's headers.
@@ -52,16 +50,17 @@ impl Route {
         }
     }
 
-    async fn answer(self, app: Arc<App>, request: Request<Body>) -> Response {
-        let received = match Received::from_request(request, &app).await {
-            Ok(received) => received,
-            Err(refused) => return refused.into_response(),
+    async fn answer(self, app: &App, origin: Origin, request: Request<TimedBody>) -> Response {
+        let (head, body) = request.into_parts();
+        let answered = match Received::read(head.headers, origin, body).await {
+            Err(refused) => Err(refused),
+            Ok(received) => match self {
+                Self::Introspect => introspect::answer(app, &received).await,
+                // Kept apart: it is the larger by far, and whoever only asks would carry its room along.
+                Self::Token => Box::pin(token::answer(app, &received)).await,
+            },
         };
-        match self {
-            Self::Introspect => introspect::post(State(app), received).await.into_response(),
-            // Kept apart: it is the larger by far, and whoever only asks would carry its room along.
-            Self::Token => Box::pin(token::post(State(app), received)).await.into_response(),
-        }
+        answered.unwrap_or_else(IntoResponse::into_response)
     }
 }
 
@@ -79,34 +78,26 @@ impl Front {
     }
 }
 
-type Answered = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-impl Service<Request<Body>> for Front {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Either<Answered, RouteFuture<Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // The router is always ready.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+impl Answers for Front {
+    fn answer(&self, peer: SocketAddr, request: Request<TimedBody>) -> impl Future<Output = Response> + Send {
         match Route::of(&request) {
-            Some(route) => Either::Left(Box::pin(answered(Arc::clone(&self.app), route, request))),
-            None => Either::Right(self.router.call(request)),
+            Some(route) => Either::Left(self.at_once(route, peer, request)),
+            None => Either::Right(self.router.answer(peer, request)),
         }
     }
 }
 
-async fn answered(app: Arc<App>, route: Route, request: Request<Body>) -> Result<Response, Infallible> {
-    let answer = |request| {
-        let answer = std::panic::AssertUnwindSafe(route.answer(Arc::clone(&app), request)).catch_unwind();
-        answer.map(|answer| answer.unwrap_or_else(guard::panicked))
-    };
-    // A span for each answer would cost a tenth of it, and these log nothing while all is well.
-    let span = |id: &str, method: &Method| tracing::debug_span!("request", id = %id, %method, route = route.path());
-    let mut response = request_id::answered((&app, Some(route.path())), request, span, answer).await;
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(response)
+impl Front {
+    async fn at_once(&self, route: Route, peer: SocketAddr, request: Request<TimedBody>) -> Response {
+        let under_way = UnderWay::begin(request.headers(), request.method(), Some(route.path()));
+        // A span for each answer would cost a tenth of it, and these log nothing while all is well.
+        let span =
+            tracing::debug_span!("request", id = %under_way.id, method = %request.method(), route = route.path());
+        let origin = Origin { peer: Some(peer.ip()), id: Some(under_way.id) };
+        let answer = std::panic::AssertUnwindSafe(route.answer(&self.app, origin, request)).catch_unwind();
+        let answered = answer.instrument(span.clone()).await.unwrap_or_else(guard::panicked);
+        let mut response = under_way.end(&self.app, &span, answered);
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
 }

@@ -47,7 +47,9 @@ pub(super) struct OwnKey {
 pub(super) async fn get(State(app): AppState, request: Request) -> Result<Json<OwnKey>, Problem> {
     let from = address(&app, request.extensions(), request.headers());
     let caller = holder(&app, &request, |presented| {
-        app.live.answer(|view| authenticate_key(view, presented, from).map_err(|(cause, _)| cause.as_str()))
+        app.live.answer(|view| {
+            authenticate_key(view, presented, from).map(KeyCaller::from).map_err(|(cause, _)| cause.as_str())
+        })
     })?;
     let KeyCaller { key, version, .. } = caller;
     let grants = key
@@ -89,7 +91,7 @@ pub(super) async fn revoke(State(app): AppState, request: Request) -> Result<Rec
 }
 
 fn by(app: &App, request: &Request, actor: String) -> Caller {
-    let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
+    let request_id = request.extensions().get::<RequestId>().map(ToString::to_string);
     Caller { address: address(app, request.extensions(), request.headers()), request_id, ..Caller::nobody(actor) }
 }
 

@@ -125,7 +125,8 @@ pub fn service(app: &Arc<App>) -> Front {
     Front::new(Arc::clone(app), router(app))
 }
 
-fn router(app: &Arc<App>) -> Router {
+/// The service without what stands before its routes.
+pub fn router(app: &Arc<App>) -> Router {
     let (routes, api) = routes_and_description(app);
     let state = || Arc::clone(app);
     let description: Arc<str> = api.to_json().unwrap_or_default().into();

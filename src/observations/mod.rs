@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use foldhash::quality::RandomState;
 use time::OffsetDateTime;
 
 use crate::db::{self, Db};
@@ -92,8 +93,9 @@ impl LastUse {
 
 #[derive(Default)]
 struct Memory {
-    counts: HashMap<Count, i64>,
-    uses: HashMap<(Owner, i32), LastUse>,
+    // Keyed anew in each process: addresses are chosen by callers.
+    counts: HashMap<Count, i64, RandomState>,
+    uses: HashMap<(Owner, i32), LastUse, RandomState>,
     rehashes: HashMap<(String, i32), Rehash>,
     dropped: u64,
 }
@@ -102,17 +104,31 @@ struct Memory {
 #[derive(Default)]
 pub struct Observations(Mutex<Memory>);
 
+/// What is noted of one request, under one lock. For a moment: others wait.
+pub struct Noting<'a>(MutexGuard<'a, Memory>);
+
 impl Observations {
+    /// Begins to note.
+    pub fn noting(&self) -> Noting<'_> {
+        Noting(self.lock())
+    }
+}
+
+impl Noting<'_> {
     /// A question about a credential was answered.
     ///
     /// `credential` is the key once its secret or signature proved right, else none: what does not exist is counted for
     /// the asking server, so that nobody fills a table with made-up ids.
-    pub fn answered(&self, credential: Option<KeyId>, outcome: &'static str, place: Place) {
+    pub fn answered(&mut self, credential: Option<KeyId>, outcome: &'static str, place: Place) {
         let address = if outcome == ACTIVE { None } else { place.address };
         let minute = place.at.seconds().div_euclid(60);
         let mut count = Count { minute, credential, server: place.server, outcome, address };
-        let mut memory = self.lock();
-        if memory.counts.len() >= COUNTS_MAX && !memory.counts.contains_key(&count) {
+        let memory = &mut *self.0;
+        if let Some(number) = memory.counts.get_mut(&count) {
+            *number += 1;
+            return;
+        }
+        if memory.counts.len() >= COUNTS_MAX {
             count.address = None;
             if !memory.counts.contains_key(&count) {
                 memory.dropped += 1;
@@ -123,8 +139,8 @@ impl Observations {
     }
 
     /// A version of a secret was used.
-    pub fn used(&self, owner: Owner, version: i32, place: Place) {
-        let mut memory = self.lock();
+    pub fn used(&mut self, owner: Owner, version: i32, place: Place) {
+        let memory = &mut *self.0;
         let full = memory.uses.len() >= USES_MAX;
         match memory.uses.get_mut(&(owner, version)) {
             Some(last) => last.place = Place { at: last.place.at.max(place.at), ..place },
@@ -135,7 +151,9 @@ impl Observations {
             }
         }
     }
+}
 
+impl Observations {
     /// A digest under an old secret key was seen with its secret: it moves to the newest one.
     pub fn rehash(&self, rehash: Rehash) {
         let mut memory = self.lock();

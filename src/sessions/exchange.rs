@@ -1,5 +1,6 @@
 //! Token exchange (RFC 8693): a smaller token from a key or a token, for the same server, with who acts for whom.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -95,8 +96,9 @@ impl Subject {
 
     fn key(view: View<'_>, presented: &Presented<'_>, wish: &Wish) -> Result<Self, Refusal> {
         let caller = authenticate_key(view, presented, wish.address).map_err(|_| not_good("subject_token"))?;
+        let caller = KeyCaller::from(caller);
         let server = target(view, &caller.key, &wish.resources)?;
-        let held = effective_permissions(view, &caller.key, server.id);
+        let held = effective_permissions(view, &caller.key, server.id).into_owned();
         if held.is_empty() || server.environment != caller.key.environment || server.disabled {
             return Err(Refusal::InvalidTarget);
         }
@@ -132,7 +134,7 @@ fn actor(view: View<'_>, asked: &Exchange<'_>, subject: &Subject) -> Result<Opti
             Some(presented) => {
                 let caller =
                     authenticate_key(view, &presented, asked.wish.address).map_err(|_| not_good("actor_token"))?;
-                Acting::by_key(view, &caller, &subject.server)
+                Acting::by_key(view, &caller.into(), &subject.server)
             }
             None => Acting::by_session(view, token, asked.wish.address, subject)?,
         },
@@ -150,10 +152,10 @@ fn actor(view: View<'_>, asked: &Exchange<'_>, subject: &Subject) -> Result<Opti
 impl Acting {
     fn by_key(view: View<'_>, caller: &KeyCaller, server: &Server) -> Self {
         let right = caller.key.environment == server.environment;
-        let held = if right { effective_permissions(view, &caller.key, server.id) } else { Permissions::default() };
+        let held = if right { effective_permissions(view, &caller.key, server.id) } else { Cow::default() };
         Self {
             agent: caller.key.agent.to_string(),
-            held,
+            held: held.into_owned(),
             ends: caller.version.expires,
             ancestors: vec![Ancestor::Key(caller.key.id, caller.version.number).to_claim()],
         }
@@ -188,7 +190,7 @@ fn good_session(view: View<'_>, token: &str, address: Option<IpAddr>, which: &st
             let mut ancestors = claims.anc.clone();
             ancestors.push(Ancestor::Token(claims.jti, claims.iat).to_claim());
             ancestors.push(Ancestor::SigningKey(Arc::clone(&token.kid)).to_claim());
-            Ok(Good { token, server, held, ancestors })
+            Ok(Good { token, server, held: held.into_owned(), ancestors })
         }
         Err(Inactive::NotYet) => Err(Refusal::Ahead(token.position)),
         Err(_) => Err(not_good(which)),

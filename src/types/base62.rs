@@ -14,7 +14,19 @@ pub const DIGITS_32_BITS: usize = 6;
 /// Writes a 32-bit number in six digits.
 #[must_use]
 pub fn encode_u32(number: u32) -> String {
-    encode(&number.to_be_bytes(), DIGITS_32_BITS)
+    digits_u32(number).map(char::from).iter().collect()
+}
+
+/// The six digits of a 32-bit number.
+#[must_use]
+pub fn digits_u32(mut number: u32) -> [u8; DIGITS_32_BITS] {
+    let mut digits = [b'0'; DIGITS_32_BITS];
+    for digit in digits.iter_mut().rev() {
+        let at = usize::try_from(number % 62).unwrap_or_default();
+        *digit = DIGITS.get(at).copied().unwrap_or(b'0');
+        number /= 62;
+    }
+    digits
 }
 
 /// Writes 256 bits, read as one big-endian number, in 43 digits.

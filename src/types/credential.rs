@@ -102,7 +102,7 @@ impl<'a> Presented<'a> {
             return None;
         }
         let (signed, checksum) = text.split_at_checked(text.len() - DIGITS_32_BITS)?;
-        if base62::encode_u32(crc32fast::hash(signed.as_bytes())) != checksum {
+        if base62::digits_u32(crc32fast::hash(signed.as_bytes())) != checksum.as_bytes() {
             return None;
         }
         let id = body.get(..ID_DIGITS)?.try_into().ok()?;

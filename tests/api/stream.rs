@@ -228,7 +228,7 @@ async fn a_reader_that_does_not_keep_up_is_cut_off_and_told_where_to_come_back()
     // Asked without a connection between, so that nothing is buffered for the one who does not read.
     let basic = basic_credentials(&server);
     let request = http::Request::get("/v1/revocations/stream").header("authorization", basic).body(Body::empty());
-    let router = mcp_authority::http::service(&node.app);
+    let router = mcp_authority::http::router(&node.app);
     let response = tower::ServiceExt::oneshot(router, request.expect("a request")).await.expect("an answer");
     assert_eq!(response.status().as_u16(), 200);
     let path = format!("/v1/keys/{}", key.id);

@@ -16,7 +16,7 @@ const SILENCE: Duration = Duration::from_millis(1_500);
 async fn unbuffered(node: &Node, server: &Server) -> Body {
     let request = http::Request::get("/v1/revocations/stream").header("authorization", basic_credentials(server));
     let request = request.body(Body::empty()).expect("a request");
-    let service = mcp_authority::http::service(&node.app);
+    let service = mcp_authority::http::router(&node.app);
     let response = tower::ServiceExt::oneshot(service, request).await.expect("an answer");
     assert_eq!(response.status().as_u16(), 200);
     let mut body = response.into_body();

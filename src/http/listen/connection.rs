@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::ConnectInfo;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -14,17 +12,20 @@ use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, interval_at, timeout};
+use tokio::time::{Instant, Interval, interval_at, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::bell::Belled;
 use super::patrol::{Flight, Order, Patrol, Pulse, Tracked, Watched};
 use super::timed_body::TimedBody;
 use super::{Answers, Limits};
 
 /// The HTTP library takes no smaller buffer.
 const HTTP1_BUFFER_MIN: usize = 8_192;
+/// The HTTP library has room for so many header lines at hand; for any other number it makes room anew for each request.
+const HTTP1_HEADERS_AT_HAND: usize = 100;
 /// What a caller may send ahead on one HTTP/2 request; with the streams' limit, this bounds a connection's memory.
 const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
 /// What a caller may send ahead on one HTTP/2 connection.
@@ -77,51 +78,71 @@ impl<S: Answers> Connection<S> {
         let io = TokioIo::new(Watched { io, pulse: Arc::clone(&pulse) });
         let protocol = protocol(Streams { tracker: streams, cut }, limits);
         let counted = Arc::clone(&pulse);
+        // Requests share what belongs to their connection: what all connections share is counted by all cores at once.
+        let service = Arc::new(service);
         let requests = service_fn(move |request: Request<Incoming>| {
             let flight = Flight::begin(&counted, request.version());
-            let mut request = request.map(|body| Body::new(TimedBody::new(body, limits.body_read)));
-            request.extensions_mut().insert(ConnectInfo(peer));
-            let service = service.clone();
+            let request = request.map(|body| TimedBody::new(body, limits.body_read));
+            let service = Arc::clone(&service);
             async move {
-                let response = tower::ServiceExt::oneshot(service, request).await?;
+                let response = service.answer(peer, request).await;
                 Ok::<_, std::convert::Infallible>(response.map(|body| Tracked::new(body, flight)))
             }
         });
-        let mut talk = std::pin::pin!(protocol.serve_connection(io, requests));
+        let talk = std::pin::pin!(protocol.serve_connection(io, requests));
+        let mut talk = Belled::new(talk);
 
         let round = limits.header_read.max(Duration::from_millis(1));
         let mut patrol = Patrol::new(round, limits.idle, limits.stalled);
         let mut rounds = interval_at(Instant::now() + round, round);
         let mut stopping = false;
         loop {
-            // The talk comes first: while requests flow, the other two cost a glance when it pauses.
-            tokio::select! {
-                biased;
-                ended = talk.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%peer, %error, "connection ended");
-                    }
-                    return;
-                }
-                () = stop.cancelled(), if !stopping => {
-                    stopping = true;
-                    talk.as_mut().graceful_shutdown();
-                    rounds.reset_after(UNTOUCHED_GRACE);
-                }
-                _ = rounds.tick() => {
-                    let seen = pulse.seen();
-                    let order = if stopping && seen.untouched() { Order::Cut } else { patrol.look(seen) };
-                    match order {
-                        Order::Stay => {}
-                        Order::Close => talk.as_mut().graceful_shutdown(),
-                        Order::Cut => {
-                            tracing::debug!(%peer, "connection cut: waited for in vain");
-                            return;
+            let call = {
+                let call = std::pin::pin!(called(&stop, stopping, &mut rounds));
+                tokio::select! {
+                    biased;
+                    ended = &mut talk => {
+                        if let Err(error) = ended {
+                            tracing::debug!(%peer, %error, "connection ended");
                         }
+                        return;
                     }
+                    call = Belled::new(call) => call,
+                }
+            };
+            let seen = pulse.seen();
+            let order = match call {
+                Call::Stop => {
+                    stopping = true;
+                    rounds.reset_after(UNTOUCHED_GRACE);
+                    Order::Close
+                }
+                Call::Round if stopping && seen.untouched() => Order::Cut,
+                Call::Round => patrol.look(seen),
+            };
+            match order {
+                Order::Stay => {}
+                Order::Close => talk.get_mut().as_mut().graceful_shutdown(),
+                Order::Cut => {
+                    tracing::debug!(%peer, "connection cut: waited for in vain");
+                    return;
                 }
             }
         }
+    }
+}
+
+/// What a connection is looked at for beside its talk.
+enum Call {
+    Stop,
+    Round,
+}
+
+async fn called(stop: &CancellationToken, stopping: bool, rounds: &mut Interval) -> Call {
+    tokio::select! {
+        biased;
+        () = stop.cancelled(), if !stopping => Call::Stop,
+        _ = rounds.tick() => Call::Round,
     }
 }
 
@@ -132,8 +153,15 @@ fn protocol(streams: Streams, limits: Limits) -> auto::Builder<Streams> {
         .http1()
         // The patrol does this, for the reasons it gives.
         .header_read_timeout(None)
-        .max_buf_size(head_bytes.max(HTTP1_BUFFER_MIN))
-        .max_headers(limits.headers_max);
+        // A caller that goes away is noticed when it is written to. To look for that sooner, the library would read on, and
+        // make a buffer for it, while each answer is made.
+        .half_close(true)
+        // Replies are small: joining head and body costs less than telling the kernel of two pieces.
+        .writev(false)
+        .max_buf_size(head_bytes.max(HTTP1_BUFFER_MIN));
+    if limits.headers_max != HTTP1_HEADERS_AT_HAND {
+        protocol.http1().max_headers(limits.headers_max);
+    }
     protocol
         .http2()
         .timer(TokioTimer::new())

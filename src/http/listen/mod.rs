@@ -3,13 +3,15 @@
 //! HTTP/1.1 and HTTP/2 on one address, with or without TLS. Once accepted, nobody is waited for without a limit:
 //! not for the TLS handshake, a request's head, its body, the reading of a reply, or the next request.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
+use futures_util::FutureExt;
 use http::{Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,9 +22,12 @@ use tower::Service;
 
 use crate::http::tls::Tls;
 
+mod bell;
 mod connection;
 mod patrol;
 mod timed_body;
+
+pub use timed_body::TimedBody;
 
 /// Connections open at once. Beyond it none is accepted: they queue in the kernel's bounded backlog.
 const CONNECTIONS_MAX: usize = 8_192;
@@ -113,21 +118,28 @@ pub struct Stopped {
 }
 
 /// What answers requests: an `axum::Router`, or anything that stands before one.
-pub trait Answers:
-    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
-{
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// Answers a request that came from `peer`.
+    fn answer(&self, peer: SocketAddr, request: Request<TimedBody>) -> impl Future<Output = Response<Body>> + Send;
 }
 
-impl<S> Answers for S where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
-{
+/// Requests carry the other end of their connection as `axum::extract::ConnectInfo<SocketAddr>`.
+impl Answers for Router {
+    fn answer(&self, peer: SocketAddr, request: Request<TimedBody>) -> impl Future<Output = Response<Body>> + Send {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        // The router is always ready.
+        self.clone().call(request).map(|answered| match answered {
+            Ok(response) => response,
+            Err(never) => match never {},
+        })
+    }
 }
 
 /// Serves until `shutdown` is cancelled; then accepts no more, lets requests finish for at most `limits.grace`,
 /// and cuts what is left. Returns when all of it is over. Dropping the future cuts everything at once.
 ///
-/// Requests carry the other end of their connection as `axum::extract::ConnectInfo<SocketAddr>`. With `tls`,
-/// each new connection sees the certificate that is current when it is accepted.
+/// With `tls`, each new connection sees the certificate that is current when it is accepted.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,

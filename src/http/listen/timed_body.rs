@@ -9,16 +9,19 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
 /// A body that fails once it has been waited for longer than its limit.
-pub(super) struct TimedBody {
+pub struct TimedBody {
     body: Incoming,
     limit: Duration,
-    /// Set at the first wait: most bodies come together with their head and never need a timer.
+    /// Whether it was waited for before. The HTTP library hands out no body before it was asked for one, so that everybody
+    /// waits once; most bodies came together with their head, and are there when they are looked for again.
+    waited: bool,
+    /// Set at the second wait: most bodies never need a timer.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 /// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BodyError {
+pub enum BodyError {
     /// It did not come in time.
     #[error("the request's body did not arrive in time")]
     TooSlow,
@@ -29,7 +32,7 @@ pub(super) enum BodyError {
 
 impl TimedBody {
     pub(super) fn new(body: Incoming, limit: Duration) -> Self {
-        Self { body, limit, deadline: None }
+        Self { body, limit, waited: false, deadline: None }
     }
 }
 
@@ -40,6 +43,10 @@ impl Body for TimedBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)));
+        }
+        if !std::mem::replace(&mut self.waited, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let limit = self.limit;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));

@@ -12,14 +12,15 @@ use zeroize::Zeroizing;
 
 use crate::app::App;
 use crate::audit::Entry;
-use crate::gate::{Inactive, KeyCaller, Server, Version, authenticate_key, authenticate_server};
-use crate::http::caller::{address, bearer};
+use crate::gate::{Inactive, KeyCaller, KeyShown, Server, Version, View, authenticate_key, authenticate_server};
+use crate::http::caller::{Origin, bearer};
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
 use crate::http::problem::Problem;
 use crate::http::request_id::RequestId;
 use crate::observations::{Owner, Place};
 use crate::types::caller::Caller;
+use crate::types::clock::Timestamp;
 use crate::types::credential::{Kind, Presented};
 use crate::types::id::{KeyId, ServerId};
 
@@ -31,30 +32,22 @@ pub(super) enum Client {
     Key(KeyCaller),
 }
 
-/// What was presented, wherever it stood.
-struct Claimed<'a> {
-    id: Option<Cow<'a, str>>,
-    secret: Cow<'a, str>,
-}
-
 /// Who asks, and from where, for what is recorded of the request.
 pub(super) struct Asking {
     /// From where.
     pub(super) address: Option<IpAddr>,
     /// The request's id.
-    pub(super) request_id: Option<String>,
+    pub(super) request_id: Option<RequestId>,
 }
 
 impl Asking {
     pub(super) fn of(app: &App, form: &Form<'_>) -> Self {
-        Self {
-            address: address(app, form.extensions, form.headers),
-            request_id: form.extensions.get::<RequestId>().map(|id| id.0.clone()),
-        }
+        Self { address: form.origin.address(app, form.headers), request_id: form.origin.id }
     }
 
     pub(super) fn by(&self, actor: String) -> Caller {
-        Caller { address: self.address, request_id: self.request_id.clone(), ..Caller::nobody(actor) }
+        let request_id = self.request_id.as_ref().map(ToString::to_string);
+        Caller { address: self.address, request_id, ..Caller::nobody(actor) }
     }
 }
 
@@ -77,7 +70,7 @@ pub(in crate::http) fn calling_server(
     headers: &HeaderMap,
     extensions: &Extensions,
 ) -> Result<(Arc<Server>, i32), Problem> {
-    let form = Form::bare(headers, extensions);
+    let form = Form::bare(headers, Origin::of(extensions));
     let asking = Asking::of(app, &form);
     match with_version(app, &form, &asking)? {
         Some((Client::Server(server), version)) => Ok((server, version.number)),
@@ -89,16 +82,24 @@ pub(in crate::http) fn calling_server(
 }
 
 fn with_version(app: &App, form: &Form<'_>, asking: &Asking) -> Result<Option<(Client, Version)>, OAuthError> {
-    let basic = form.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(basic);
-    let Some(claimed) = claimed(form, basic.as_ref().map(|basic| basic.as_str()))? else { return Ok(None) };
-    let mut outcome = one(app, &claimed, asking.address)?;
-    // Basic credentials arrive raw or form-encoded (RFC 6749 §2.3.1); SDKs differ, so the second reading is tried too.
-    if let (Err(_), Some(decoded)) = (&outcome, claimed.decoded().filter(|_| basic.is_some())) {
-        outcome = one(app, &decoded, asking.address)?;
-    }
+    let basic = Basic::of(form.headers);
+    let Some(claim) = basic.claim(form)? else { return Ok(None) };
+    let prove = |view: View<'_>| {
+        let proven = claim.prove(view, asking.address).map(|proven| (Client::from(proven.who), proven.used()));
+        (proven, view.now)
+    };
+    let (outcome, at) = app.live.answer(prove)?;
     match outcome {
-        Ok(client) => Ok(Some(client)),
-        Err((cause, id)) => Err(failed(app, asking, cause, id.as_deref())),
+        Ok((client, used)) => {
+            app.used(
+                claim.secret(&used),
+                used.owner,
+                &used.version,
+                Place { at, server: None, address: asking.address },
+            );
+            Ok(Some((client, used.version)))
+        }
+        Err(unproven) => Err(unproven.refused(app, asking, at)),
     }
 }
 
@@ -120,60 +121,147 @@ pub(super) fn failed(app: &App, asking: &Asking, cause: Inactive, client: Option
     }
 }
 
-type Outcome = Result<(Client, Version), (Inactive, Option<String>)>;
-
-fn one(app: &App, claimed: &Claimed<'_>, address: Option<IpAddr>) -> Result<Outcome, OAuthError> {
-    let Some(presented) = Presented::parse(&claimed.secret) else { return Ok(Err((Inactive::Malformed, None))) };
-    let prefix = match presented.kind() {
-        Kind::Key(_) => KeyId::PREFIX,
-        Kind::Server => ServerId::PREFIX,
-        Kind::Admin => return Ok(Err((Inactive::WrongType, None))),
-    };
-    let is_own = |named: &str| named.strip_prefix(prefix).is_some_and(|rest| rest.as_bytes() == presented.id());
-    let named = claimed.id.as_deref().is_none_or(is_own);
-    let (outcome, place) = app.live.answer(|view| {
-        let place = Place { at: view.now, server: None, address };
-        let outcome = match presented.kind() {
-            Kind::Server => authenticate_server(view, &presented)
-                .map(|(server, version)| (Owner::Server(server.id), version, Client::Server(server))),
-            _ => match authenticate_key(view, &presented, address) {
-                Ok(caller) => Ok((Owner::Key(caller.key.id), caller.version, Client::Key(caller))),
-                Err((cause, known)) => {
-                    app.observations.answered(known, cause.as_str(), place);
-                    Err(cause)
-                }
-            },
-        };
-        (outcome, place)
-    })?;
-    let id = || format!("{prefix}{}", String::from_utf8_lossy(presented.id()));
-    Ok(match outcome {
-        Ok((owner, version, client)) if named => {
-            app.used(presented.reveal(), owner, &version, place);
-            Ok((client, version))
-        }
-        Ok(_) => Err((Inactive::WrongSecret, Some(id()))),
-        Err(cause) => Err((cause, Some(id()))),
-    })
+/// Who proved to be the caller, as it stands in a node's memory.
+#[derive(Clone, Copy)]
+pub(super) enum Who<'a> {
+    /// A server, and the version of its secret that it showed.
+    Server(&'a Arc<Server>, &'a Version),
+    /// The holder of an API key.
+    Key(KeyShown<'a>),
 }
 
-/// The one credential of a request.
-fn claimed<'a>(form: &'a Form<'_>, basic: Option<&'a str>) -> Result<Option<Claimed<'a>>, OAuthError> {
-    let bearer = bearer(form.headers);
-    let body = form.get("client_secret");
-    let ways = usize::from(basic.is_some()) + usize::from(bearer.is_some()) + usize::from(body.is_some());
-    if ways > 1 || form.headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
-        return Err(OAuthError::invalid_request("authenticate in one way only"));
+impl From<Who<'_>> for Client {
+    fn from(who: Who<'_>) -> Self {
+        match who {
+            Who::Server(server, _) => Self::Server(Arc::clone(server)),
+            Who::Key(shown) => Self::Key(shown.into()),
+        }
     }
-    if let Some(basic) = basic {
-        let (id, secret) = basic.split_once(':').unwrap_or((basic, ""));
-        return Ok(Some(Claimed { id: Some(id.into()), secret: secret.into() }));
+}
+
+/// A caller that proved who it is.
+#[derive(Clone, Copy)]
+pub(super) struct Proven<'a> {
+    /// Who it is.
+    pub(super) who: Who<'a>,
+    reading: Reading,
+}
+
+/// A secret that was right.
+#[derive(Clone, Copy)]
+pub(super) struct Used {
+    /// Whose it is.
+    pub(super) owner: Owner,
+    /// Which version of it.
+    pub(super) version: Version,
+    reading: Reading,
+}
+
+impl Proven<'_> {
+    /// What is noted of it.
+    pub(super) fn used(&self) -> Used {
+        let (owner, version) = match self.who {
+            Who::Server(server, version) => (Owner::Server(server.id), *version),
+            Who::Key(shown) => (Owner::Key(shown.key.id), *shown.version),
+        };
+        Used { owner, version, reading: self.reading }
     }
-    let id = form.get("client_id").map(Cow::Borrowed);
-    Ok(bearer.or(body).map(|secret| Claimed { id, secret: secret.into() }))
+}
+
+/// Nobody did.
+pub(super) struct Unproven {
+    cause: Inactive,
+    /// The id that was named.
+    id: Option<String>,
+    /// A key was shown: that it does not work is counted.
+    key_shown: bool,
+    /// Which, once its secret was right.
+    key: Option<KeyId>,
+}
+
+impl Unproven {
+    const fn of(cause: Inactive) -> Self {
+        Self { cause, id: None, key_shown: false, key: None }
+    }
+
+    /// Counts and records it.
+    pub(super) fn refused(self, app: &App, asking: &Asking, at: Timestamp) -> OAuthError {
+        if self.key_shown {
+            let place = Place { at, server: None, address: asking.address };
+            app.observations.noting().answered(self.key, self.cause.as_str(), place);
+        }
+        failed(app, asking, self.cause, self.id.as_deref())
+    }
+}
+
+/// How Basic credentials were read: they arrive raw or form-encoded (RFC 6749 §2.3.1), and SDKs differ.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Raw,
+    Decoded,
+}
+
+/// What a request presents to say who calls, in both readings.
+pub(super) struct Claim<'a> {
+    raw: Claimed<'a>,
+    decoded: Option<Claimed<'static>>,
+}
+
+impl Claim<'_> {
+    /// Who it proves to be.
+    ///
+    /// # Errors
+    ///
+    /// Nobody, in neither reading.
+    pub(super) fn prove<'a>(&'a self, view: View<'a>, address: Option<IpAddr>) -> Result<Proven<'a>, Unproven> {
+        let of = |who, reading| Proven { who, reading };
+        match (self.raw.prove(view, address), &self.decoded) {
+            (Err(_), Some(decoded)) => decoded.prove(view, address).map(|who| of(who, Reading::Decoded)),
+            (raw, _) => raw.map(|who| of(who, Reading::Raw)),
+        }
+    }
+
+    /// The secret that was right.
+    pub(super) fn secret(&self, used: &Used) -> &str {
+        match &self.decoded {
+            Some(decoded) if used.reading == Reading::Decoded => &decoded.secret,
+            _ => &self.raw.secret,
+        }
+    }
+}
+
+/// An id, if one was named, and a secret.
+struct Claimed<'a> {
+    id: Option<Cow<'a, str>>,
+    secret: Cow<'a, str>,
 }
 
 impl Claimed<'_> {
+    fn prove<'a>(&self, view: View<'a>, address: Option<IpAddr>) -> Result<Who<'a>, Unproven> {
+        let presented = Presented::parse(&self.secret).ok_or(Unproven::of(Inactive::Malformed))?;
+        let prefix = match presented.kind() {
+            Kind::Key(_) => KeyId::PREFIX,
+            Kind::Server => ServerId::PREFIX,
+            Kind::Admin => return Err(Unproven::of(Inactive::WrongType)),
+        };
+        let unproven = |cause, key| {
+            let id = Some(format!("{prefix}{}", String::from_utf8_lossy(presented.id())));
+            Unproven { cause, id, key_shown: presented.kind() != Kind::Server, key }
+        };
+        let who = if presented.kind() == Kind::Server {
+            let (server, version) = authenticate_server(view, &presented).map_err(|cause| unproven(cause, None))?;
+            Who::Server(server, version)
+        } else {
+            Who::Key(authenticate_key(view, &presented, address).map_err(|(cause, key)| unproven(cause, key))?)
+        };
+        let is_own = |named: &str| named.strip_prefix(prefix).is_some_and(|rest| rest.as_bytes() == presented.id());
+        if self.id.as_deref().is_none_or(is_own) {
+            return Ok(who);
+        }
+        // The secret is right, and somebody's; nothing is counted for him.
+        Err(Unproven { key_shown: false, ..unproven(Inactive::WrongSecret, None) })
+    }
+
     /// The same, form-decoded; `None` when nothing in it could be.
     fn decoded(&self) -> Option<Claimed<'static>> {
         let encoded = |text: &str| text.contains(['%', '+']);
@@ -186,12 +274,47 @@ impl Claimed<'_> {
     }
 }
 
-/// What `Basic` says; nothing that can be read is a wrong credential, not none.
+/// What `Authorization: Basic` holds, decoded. What cannot be read is a wrong credential, not none.
+pub(super) struct Basic(Option<Zeroizing<String>>);
+
+impl Basic {
+    /// Of a request with these headers.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        Self(headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(basic))
+    }
+
+    /// The one credential of a request; `None` when nothing was presented at all.
+    ///
+    /// # Errors
+    ///
+    /// Two ways were used at once (RFC 6749 §2.3).
+    pub(super) fn claim<'a>(&'a self, form: &'a Form<'_>) -> Result<Option<Claim<'a>>, OAuthError> {
+        let bearer = bearer(form.headers);
+        let body = form.get("client_secret");
+        let ways = usize::from(self.0.is_some()) + usize::from(bearer.is_some()) + usize::from(body.is_some());
+        if ways > 1 || form.headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
+            return Err(OAuthError::invalid_request("authenticate in one way only"));
+        }
+        if let Some(basic) = &self.0 {
+            let (id, secret) = basic.split_once(':').unwrap_or((basic, ""));
+            let raw = Claimed { id: Some(id.into()), secret: secret.into() };
+            return Ok(Some(Claim { decoded: raw.decoded(), raw }));
+        }
+        let id = form.get("client_id").map(Cow::Borrowed);
+        Ok(bearer.or(body).map(|secret| Claim { raw: Claimed { id, secret: secret.into() }, decoded: None }))
+    }
+}
+
 fn basic(header: &str) -> Option<Zeroizing<String>> {
     let (scheme, encoded) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let bytes = STANDARD.decode(encoded.trim()).ok().unwrap_or_default();
+    let encoded = encoded.trim();
+    // The decoder's own buffer would be zeroed memory, which no thread keeps at hand.
+    let mut bytes = Vec::with_capacity(encoded.len());
+    if STANDARD.decode_vec(encoded, &mut bytes).is_err() {
+        bytes.clear();
+    }
     Some(Zeroizing::new(String::from_utf8(bytes).unwrap_or_default()))
 }

@@ -3,16 +3,20 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt;
 
 use crate::app::App;
+use crate::http::caller::Origin;
 use crate::http::extract::BODY_BYTES_MAX;
 use crate::http::oauth::error::{OAuthError, unreadable};
 
 /// Parameters of a form at most.
 const PARAMETERS_MAX: usize = 64;
+/// Room that is made for parameters at first: few forms have more.
+const PARAMETERS_USUAL: usize = 8;
 /// The one parameter that may stand more than once (RFC 8707 §2).
 const REPEATED: &str = "resource";
 const MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
@@ -21,8 +25,8 @@ const MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
 pub struct Received {
     /// Its headers.
     pub(super) headers: HeaderMap,
-    /// Its extensions.
-    pub(super) extensions: http::Extensions,
+    /// Where it comes from.
+    pub(super) origin: Origin,
     body: Bytes,
 }
 
@@ -31,21 +35,30 @@ impl FromRequest<Arc<App>> for Received {
 
     async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, OAuthError> {
         let (parts, body) = request.into_parts();
-        let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
-            let cause = std::error::Error::source(&error);
-            let too_large = cause.is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
-            let status = if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-            unreadable(status, "the body is too large, or did not arrive whole")
-        })?;
-        let received = Self { headers: parts.headers, extensions: parts.extensions, body };
+        Self::read(parts.headers, Origin::of(&parts.extensions), body).await
+    }
+}
+
+impl Received {
+    /// Reads the body of a request with these headers.
+    ///
+    /// # Errors
+    ///
+    /// It is too large, does not arrive whole, or is no form.
+    pub(in crate::http) async fn read(
+        headers: HeaderMap,
+        origin: Origin,
+        body: impl HttpBody<Data = Bytes> + Unpin,
+    ) -> Result<Self, OAuthError> {
+        let body =
+            whole(body).await.map_err(|status| unreadable(status, "the body is too large, or did not arrive whole"))?;
+        let received = Self { headers, origin, body };
         if received.body.is_empty() || received.is_form() {
             return Ok(received);
         }
         Err(unreadable(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/x-www-form-urlencoded"))
     }
-}
 
-impl Received {
     fn is_form(&self) -> bool {
         let kind = self.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(MEDIA_TYPE)
@@ -57,33 +70,74 @@ impl Received {
     ///
     /// There are more than 64.
     pub(super) fn form(&self) -> Result<Form<'_>, OAuthError> {
-        let mut parameters: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(8);
-        let mut doubled = false;
-        for (name, value) in url::form_urlencoded::parse(&self.body) {
-            if parameters.len() == PARAMETERS_MAX {
-                return Err(OAuthError::invalid_request("too many parameters"));
-            }
-            doubled |= name != REPEATED && parameters.iter().any(|(known, _)| *known == name);
-            parameters.push((name, value));
-        }
-        Ok(Form { parameters, doubled, headers: &self.headers, extensions: &self.extensions })
+        // Tokens need no encoding, and are long: what nobody encoded need not be looked at byte by byte.
+        let encoded = self.body.contains(&b'%') || self.body.contains(&b'+');
+        let plain = if encoded { None } else { std::str::from_utf8(&self.body).ok() };
+        let (parameters, doubled) = match plain {
+            Some(plain) => parameters(as_they_stand(plain))?,
+            None => parameters(url::form_urlencoded::parse(&self.body))?,
+        };
+        Ok(Form { parameters, doubled, headers: &self.headers, origin: self.origin })
     }
+}
+
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// All of them, and whether one stands twice.
+fn parameters<'a>(pairs: impl Iterator<Item = Pair<'a>>) -> Result<(Vec<Pair<'a>>, bool), OAuthError> {
+    let mut parameters: Vec<Pair<'a>> = Vec::with_capacity(PARAMETERS_USUAL);
+    let mut doubled = false;
+    for (name, value) in pairs {
+        if parameters.len() == PARAMETERS_MAX {
+            return Err(OAuthError::invalid_request("too many parameters"));
+        }
+        doubled |= name != REPEATED && parameters.iter().any(|(known, _)| *known == name);
+        parameters.push((name, value));
+    }
+    Ok((parameters, doubled))
+}
+
+/// The pairs of a form in which nothing is encoded.
+fn as_they_stand(form: &str) -> impl Iterator<Item = Pair<'_>> {
+    form.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name.into(), value.into())
+    })
+}
+
+/// A body of at most [`BODY_BYTES_MAX`]; else the status that says what is wrong with it. One that comes in one piece, as
+/// most do, stays where it is.
+async fn whole(mut body: impl HttpBody<Data = Bytes> + Unpin) -> Result<Bytes, StatusCode> {
+    let mut first = Bytes::new();
+    let mut more = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| StatusCode::BAD_REQUEST)?.into_data() else { continue };
+        if first.len() + more.len() + data.len() > BODY_BYTES_MAX {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        if first.is_empty() {
+            first = data;
+        } else {
+            more.extend_from_slice(&data);
+        }
+    }
+    Ok(if more.is_empty() { first } else { [&*first, &*more].concat().into() })
 }
 
 /// The parameters, with the headers of the request they came in.
 pub(super) struct Form<'a> {
-    parameters: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    parameters: Vec<Pair<'a>>,
     doubled: bool,
     /// The request's headers.
     pub(super) headers: &'a HeaderMap,
-    /// The request's extensions.
-    pub(super) extensions: &'a http::Extensions,
+    /// Where the request comes from.
+    pub(super) origin: Origin,
 }
 
 impl<'a> Form<'a> {
     /// A request without a body: only what its headers say.
-    pub(super) const fn bare(headers: &'a HeaderMap, extensions: &'a http::Extensions) -> Self {
-        Self { parameters: Vec::new(), doubled: false, headers, extensions }
+    pub(super) const fn bare(headers: &'a HeaderMap, origin: Origin) -> Self {
+        Self { parameters: Vec::new(), doubled: false, headers, origin }
     }
 
     /// The parameters, once the caller is known: only then is it told what is wrong with them.
@@ -115,5 +169,43 @@ impl<'a> Form<'a> {
             .filter(|(known, value)| known == name && !value.is_empty())
             .map(|(_, value)| value.clone().into_owned())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_nobody_encoded_is_read_as_the_encoded_is(form in "[a-z&=.é ]{0,40}") {
+            let slowly: Vec<_> = url::form_urlencoded::parse(form.as_bytes()).collect();
+            prop_assert_eq!(as_they_stand(&form).collect::<Vec<_>>(), slowly);
+        }
+    }
+
+    async fn read(pieces: &[&[u8]]) -> Result<Bytes, StatusCode> {
+        let frames = pieces.iter().map(|piece| Ok::<_, BodyLost>(Frame::data(Bytes::copy_from_slice(piece))));
+        whole(StreamBody::new(futures_util::stream::iter(frames.collect::<Vec<_>>()))).await
+    }
+
+    #[derive(Debug)]
+    struct BodyLost;
+
+    #[tokio::test]
+    async fn a_body_in_pieces_is_put_together_and_bounded_as_a_whole() {
+        assert_eq!(read(&[]).await.unwrap(), "");
+        assert_eq!(read(&[b"token=a"]).await.unwrap(), "token=a");
+        assert_eq!(read(&[b"to", b"", b"ken", b"=a"]).await.unwrap(), "token=a");
+        let half = vec![b'a'; BODY_BYTES_MAX / 2];
+        assert_eq!(read(&[&half, &half]).await.unwrap().len(), BODY_BYTES_MAX);
+        assert_eq!(read(&[&half, &half, b"a"]).await.unwrap_err(), StatusCode::PAYLOAD_TOO_LARGE);
+        let lost: [Result<Frame<Bytes>, BodyLost>; 2] = [Ok(Frame::data("to".into())), Err(BodyLost)];
+        let lost = whole(StreamBody::new(futures_util::stream::iter(lost))).await;
+        assert_eq!(lost.unwrap_err(), StatusCode::BAD_REQUEST);
     }
 }

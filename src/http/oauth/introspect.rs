@@ -1,19 +1,22 @@
 //! `POST /oauth/introspect` (RFC 7662): is this credential good, and what may it do?
 
+use std::net::IpAddr;
+
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::{HeaderValue, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::{App, AppState};
-use crate::gate::{Active, Actor, Asker, Inactive, Question, Verdict, introspect};
+use crate::gate::{Active, Actor, Asker, Inactive, Position, Question, Verdict, Version, View, introspect};
 use crate::http::oauth::OAuthRefusals;
-use crate::http::oauth::client::{Asking, Client, authenticate, failed};
+use crate::http::oauth::client::{Asking, Basic, Claim, Unproven, Used, Who, failed};
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Received;
 use crate::observations::{ACTIVE, Owner, Place};
+use crate::types::id::KeyId;
 use crate::types::permission::{Permissions, scope_string};
 
 /// Where it is.
@@ -97,25 +100,26 @@ const REPLY_BYTES: usize = 768;
     security(("client" = [])),
     responses((status = 200, description = "What it is worth.", body = IntrospectionResponse), OAuthRefusals))]
 pub async fn post(State(app): AppState, received: Received) -> Result<Response, OAuthError> {
+    answer(&app, &received).await
+}
+
+/// The same for what stands before the router.
+pub(in crate::http) async fn answer(app: &App, received: &Received) -> Result<Response, OAuthError> {
     let form = received.form()?;
-    let asking = Asking::of(&app, &form);
-    let client = authenticate(&app, &form, &asking)?.ok_or_else(|| failed(&app, &asking, Inactive::Malformed, None))?;
-    form.checked()?;
-    let token = form.need("token")?;
-    let (asker, address) = match client {
-        Client::Server(server) => {
-            (Asker::Server(server), form.get("client_ip").and_then(|address| address.parse().ok()))
-        }
-        Client::Key(caller) => (Asker::Holder(caller.key.id), asking.address),
-    };
-    let question = Question { token, asker: &asker, address };
-    let body = match ask(&app, question)? {
+    let asking = Asking::of(app, &form);
+    let basic = Basic::of(form.headers);
+    let claim = basic.claim(&form)?.ok_or_else(|| failed(app, &asking, Inactive::Malformed, None))?;
+    let token = form.checked().and_then(|()| form.need("token"));
+    let shown_from = form.get("client_ip").and_then(|address| address.parse().ok());
+    let asked = Asked { app, asking: &asking, claim: &claim, token, shown_from };
+    let body = match asked.answer()? {
         Answer::Is(body) => body,
         Answer::Ahead(position) => {
             // A state that may never come: no answer is given then, and that is counted.
             let not_yet = || app.metrics.introspection(Inactive::NotYet.as_str());
-            app.catch_up(position).await.inspect_err(|_| not_yet())?;
-            match ask(&app, question)? {
+            // Kept apart: who has no need of it does not carry its room along.
+            Box::pin(app.catch_up(position)).await.inspect_err(|_| not_yet())?;
+            match asked.answer()? {
                 Answer::Is(body) => body,
                 Answer::Ahead(_) => {
                     not_yet();
@@ -124,45 +128,110 @@ pub async fn post(State(app): AppState, received: Received) -> Result<Response, 
             }
         }
     };
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
-    Ok((headers, body).into_response())
+    let mut response = Response::new(body.into());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }
 
 enum Answer {
     Is(Bytes),
-    Ahead(crate::gate::Position),
+    Ahead(Position),
 }
 
-/// One answer from memory: nothing here waits or touches the database.
-fn ask(app: &App, question: Question<'_>) -> Result<Answer, OAuthError> {
-    let (verdict, at) = app.live.answer(|view| (introspect(view, question), view.now))?;
-    let server = match question.asker {
-        Asker::Server(server) => Some(server.id),
-        Asker::Holder(_) => None,
-    };
-    let place = Place { at, server, address: question.address };
-    let (credential, outcome) = match &verdict {
-        Verdict::Ahead(position) => return Ok(Answer::Ahead(*position)),
-        Verdict::Inactive(cause, key) => (*key, cause.as_str()),
-        Verdict::Active(Active::Key { key, version, .. }) => {
-            app.used(question.token, Owner::Key(key.id), version, place);
-            (Some(key.id), ACTIVE)
+/// A question whose caller is not known yet.
+struct Asked<'a> {
+    app: &'a App,
+    asking: &'a Asking,
+    claim: &'a Claim<'a>,
+    /// What it is about. What is wrong with the form is told only to a caller who is known.
+    token: Result<&'a str, OAuthError>,
+    /// From where that was shown to a server that asks.
+    shown_from: Option<IpAddr>,
+}
+
+/// What one look at the memory showed.
+struct Told {
+    caller: Used,
+    place: Place,
+    /// `None`: nothing was asked that could be answered.
+    found: Option<Found>,
+}
+
+/// What a credential is worth, and nothing that stands in the memory.
+enum Found {
+    Active {
+        of: KeyId,
+        /// The version of a key's secret that was shown.
+        version: Option<Version>,
+        reply: Option<Bytes>,
+    },
+    Inactive(Inactive, Option<KeyId>),
+    Ahead(Position),
+}
+
+impl Asked<'_> {
+    /// One answer from memory: who asks and what about are looked up in one state, and the clock is read after both.
+    /// Nothing here waits or touches the database.
+    fn answer(&self) -> Result<Answer, OAuthError> {
+        let app = self.app;
+        let (told, at) = app.live.answer(|view| (self.tell(view), view.now))?;
+        let Told { caller, place, found } = told.map_err(|unproven| unproven.refused(app, self.asking, at))?;
+        let mut noting = app.observations.noting();
+        noting.used(caller.owner, caller.version.number, Place { server: None, address: self.asking.address, ..place });
+        if let Some(Found::Active { of, version: Some(version), .. }) = &found {
+            noting.used(Owner::Key(*of), version.number, place);
         }
-        Verdict::Active(Active::Session { token, .. }) => (Some(token.claims.key_id), ACTIVE),
-    };
-    app.metrics.introspection(outcome);
-    app.observations.answered(credential, outcome, place);
-    Ok(Answer::Is(match verdict {
-        Verdict::Active(active) => reply(app, question.asker, &active)?,
-        Verdict::Inactive(..) | Verdict::Ahead(_) => Bytes::from_static(INACTIVE),
-    }))
+        match &found {
+            Some(Found::Active { of, .. }) => noting.answered(Some(*of), ACTIVE, place),
+            Some(Found::Inactive(cause, of)) => noting.answered(*of, cause.as_str(), place),
+            Some(Found::Ahead(_)) | None => {}
+        }
+        drop(noting);
+        app.renew(self.claim.secret(&caller), caller.owner, &caller.version);
+        let token = self.token.as_ref().map_err(Clone::clone)?;
+        match found {
+            Some(Found::Active { of, version, reply }) => {
+                if let Some(version) = version {
+                    app.renew(token, Owner::Key(of), &version);
+                }
+                app.metrics.introspection(ACTIVE);
+                reply.map(Answer::Is).ok_or_else(OAuthError::unavailable)
+            }
+            Some(Found::Inactive(cause, _)) => {
+                app.metrics.introspection(cause.as_str());
+                Ok(Answer::Is(Bytes::from_static(INACTIVE)))
+            }
+            Some(Found::Ahead(position)) => Ok(Answer::Ahead(position)),
+            None => Err(OAuthError::unavailable()),
+        }
+    }
+
+    fn tell(&self, view: View<'_>) -> Result<Told, Unproven> {
+        let proven = self.claim.prove(view, self.asking.address)?;
+        let (asker, server, address) = match proven.who {
+            Who::Server(server, _) => (Asker::Server(server), Some(server.id), self.shown_from),
+            Who::Key(shown) => (Asker::Holder(shown.key.id), None, self.asking.address),
+        };
+        let find = |token: &&str| match introspect(view, Question { token, asker, address }) {
+            Verdict::Ahead(position) => Found::Ahead(position),
+            Verdict::Inactive(cause, of) => Found::Inactive(cause, of),
+            Verdict::Active(active) => {
+                let (of, version) = match &active {
+                    Active::Key { key, version, .. } => (key.id, Some(**version)),
+                    Active::Session { token, .. } => (token.claims.key_id, None),
+                };
+                Found::Active { of, version, reply: reply(&view.live.issuer, asker, &active) }
+            }
+        };
+        let found = self.token.as_ref().ok().map(find);
+        Ok(Told { caller: proven.used(), place: Place { at: view.now, server, address }, found })
+    }
 }
 
-fn reply(app: &App, asker: &Asker, active: &Active) -> Result<Bytes, OAuthError> {
-    let (iss, token_type) = (Some(&*app.live.issuer), Some("Bearer"));
+fn reply(issuer: &str, asker: Asker<'_>, active: &Active<'_>) -> Option<Bytes> {
+    let (iss, token_type) = (Some(issuer), Some("Bearer"));
     let reply = match active {
         Active::Key { key, version, permissions } => {
             let (aud, scope) = match asker {
@@ -209,6 +278,6 @@ fn reply(app: &App, asker: &Asker, active: &Active) -> Result<Bytes, OAuthError>
         }
     };
     let mut body = Vec::with_capacity(REPLY_BYTES);
-    serde_json::to_writer(&mut body, &reply).map_err(|_| OAuthError::unavailable())?;
-    Ok(body.into())
+    serde_json::to_writer(&mut body, &reply).ok()?;
+    Some(body.into())
 }

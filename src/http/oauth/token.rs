@@ -72,13 +72,18 @@ pub struct TokenResponse {
     security(("client" = []), ()),
     responses((status = 200, description = "The token.", body = TokenResponse), OAuthRefusals))]
 pub async fn post(State(app): AppState, received: Received) -> Result<Response, OAuthError> {
+    answer(&app, &received).await
+}
+
+/// The same for what stands before the router.
+pub(in crate::http) async fn answer(app: &App, received: &Received) -> Result<Response, OAuthError> {
     let form = received.form()?;
-    let asking = Asking::of(&app, &form);
-    let client = match authenticate(&app, &form, &asking)? {
+    let asking = Asking::of(app, &form);
+    let client = match authenticate(app, &form, &asking)? {
         Some(Client::Key(caller)) => Some(caller),
         // A server's secret gets no token: servers only ask.
         Some(Client::Server(server)) => {
-            return Err(failed(&app, &asking, Inactive::WrongType, Some(server.id.as_str())));
+            return Err(failed(app, &asking, Inactive::WrongType, Some(server.id.as_str())));
         }
         None => None,
     };
@@ -88,7 +93,7 @@ pub async fn post(State(app): AppState, received: Received) -> Result<Response, 
         TOKEN_EXCHANGE => Grant::TokenExchange,
         _ => return Err(OAuthError::unsupported_grant_type()),
     };
-    let request = Request { app: &app, form: &form, asking: &asking, client: client.as_ref() };
+    let request = Request { app, form: &form, asking: &asking, client: client.as_ref() };
     let issued = match request.issue(grant).await {
         // A token of a newer state than this node has applied: apply it, then look again.
         Err(OAuthError { ahead: Some(position), .. }) => {

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use foldhash::quality::RandomState;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,6 +17,9 @@ use super::OTHER;
 
 /// More route templates than this are counted together as `other`. The service has about a hundred.
 pub(super) const ROUTES_MAX: usize = 256;
+
+/// The status that nearly every answer has.
+const OK: u16 = 200;
 
 /// Upper bounds of the classes of durations, in seconds: 10 µs to 10 s.
 const DURATION_SECONDS: [f64; 19] = [
@@ -47,17 +51,25 @@ struct Route {
     route: Template,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Meter {
     route: Template,
     duration: Histogram,
+    /// The method of the first answer of 200, and the counter of those: nearly all are counted without looking for it.
+    usual: OnceLock<(&'static str, Counter)>,
+}
+
+impl Meter {
+    fn usual(&self, method: &str, status: u16) -> Option<&Counter> {
+        self.usual.get().filter(|(known, _)| status == OK && *known == method).map(|(_, counter)| counter)
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Http {
     requests: Family<Request, Counter>,
     durations: Family<Route, Histogram>,
-    meters: ArcSwap<HashMap<Arc<str>, Meter>>,
+    meters: ArcSwap<HashMap<Arc<str>, Arc<Meter>, RandomState>>,
 }
 
 impl Http {
@@ -81,19 +93,28 @@ impl Http {
             &added
         };
         meter.duration.observe(took.as_secs_f64());
-        self.requests.get_or_create(&Request { method, route: meter.route.clone(), status }).inc();
+        if let Some(usual) = meter.usual(method, status) {
+            usual.inc();
+            return;
+        }
+        let counter = self.requests.get_or_create_owned(&Request { method, route: meter.route.clone(), status });
+        counter.inc();
+        if status == OK {
+            // Somebody else may have been first.
+            let _ = meter.usual.set((method, counter));
+        }
     }
 
     /// The meter of a route that was not there a moment ago, or that of all others when there are too many.
-    fn add(&self, route: &str) -> Meter {
+    fn add(&self, route: &str) -> Arc<Meter> {
         let route = if self.meters.load().len() < ROUTES_MAX { route } else { OTHER };
         let route = Template(Arc::from(route));
         let duration = self.durations.get_or_create_owned(&Route { route: route.clone() });
-        let meter = Meter { route, duration };
+        let meter = Arc::new(Meter { route, duration, usual: OnceLock::new() });
         // Two threads that add the same route get the same histogram from the family; neither count is lost.
         self.meters.rcu(|meters| {
             let mut meters = HashMap::clone(meters);
-            meters.entry(Arc::clone(&meter.route.0)).or_insert_with(|| meter.clone());
+            meters.entry(Arc::clone(&meter.route.0)).or_insert_with(|| Arc::clone(&meter));
             meters
         });
         meter

@@ -122,7 +122,7 @@ impl Permissions {
     /// length with [`super::SCOPE_BYTES_MAX`].
     #[must_use]
     pub fn to_scope(&self) -> String {
-        let mut scope = String::new();
+        let mut scope = String::with_capacity(self.iter().map(|member| member.as_str().len() + 1).sum());
         for member in self {
             if !scope.is_empty() {
                 scope.push(' ');

@@ -21,12 +21,12 @@ impl Stage<'_> {
                 return Err(format!("server {index} is there: {there}"));
             }
             let Some(server) = server else { continue };
-            let asker = Asker::Server(Arc::clone(server));
+            let asker = Asker::Server(server);
             // Other stories are told by the same task.
             tokio::task::yield_now().await;
             for which in 0..self.secrets.len() + self.tokens.len() {
                 let before = self.now();
-                let found = self.ask(self.text(which), &asker).await?;
+                let found = self.ask(self.text(which), asker).await?;
                 self.agrees(which, index, before, found.as_ref())?;
             }
         }
@@ -61,23 +61,24 @@ impl Stage<'_> {
         self.on().app.live.memory().servers.get(&id).filter(|server| !server.disabled).cloned()
     }
 
-    async fn ask(&self, token: &str, asker: &Asker) -> Result<Option<Rights>, String> {
+    async fn ask(&self, token: &str, asker: Asker<'_>) -> Result<Option<Rights>, String> {
         let question = Question { token, asker, address: None };
         let live = &self.on().app.live;
-        let mut verdict = None;
-        // A lease that ends because this machine is busy is no answer; the next round is.
-        let answered = async || {
-            verdict = live.answer(|view| introspect(view, question)).ok();
-            verdict.is_some()
-        };
-        self.on().until("the node answers", answered).await;
-        match verdict.expect("an answer") {
+        let told = |verdict: Verdict<'_>| match verdict {
             Verdict::Active(Active::Key { permissions, .. } | Active::Session { permissions, .. }) => {
                 Ok(Some(rights(permissions.iter().map(mcp_authority::types::permission::Permission::as_str))))
             }
             Verdict::Inactive(..) => Ok(None),
             Verdict::Ahead(position) => Err(format!("the node is behind its own token: {position}")),
-        }
+        };
+        let mut answer = None;
+        // A lease that ends because this machine is busy is no answer; the next round is.
+        let answered = async || {
+            answer = live.answer(|view| told(introspect(view, question))).ok();
+            answer.is_some()
+        };
+        self.on().until("the node answers", answered).await;
+        answer.expect("an answer")
     }
 
     /// What was found is what the book says. Where the two seconds around now decide, either is right.
