@@ -95,7 +95,7 @@ impl Running {
         let (stop_feed, stop_recorder) = (CancellationToken::new(), CancellationToken::new());
         let (recorder, record) = Recorder::new(db.clone(), stop_recorder.clone());
         let (revoker, revoke) = Revoker::new(db.clone());
-        let (writer, write) = Writer::new(db.clone(), recorder.chain().to_owned());
+        let (writer, write) = Writer::new(db.clone());
         let writers = TaskTracker::new();
         writers.spawn(record);
         writers.spawn(revoke);

@@ -15,6 +15,12 @@ pub const QUEUE_ENTRIES_MAX: usize = 8_192;
 const BATCH_ENTRIES_MAX: usize = 256;
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
+/// The name of a chain that nobody else writes: one for each who records on his own, because a chain's head is locked
+/// until its entry is on disk. It is opened before its first entry.
+pub(crate) fn own_chain() -> String {
+    format!("node:{}", uuid::Uuid::new_v4().simple())
+}
+
 /// This start of the node, as the audit knows it.
 #[derive(Clone, Debug)]
 pub struct Recorder {
@@ -27,16 +33,10 @@ impl Recorder {
     /// A recorder with a chain of its own, and the task that writes until `stop`, then what is left, then ends.
     pub fn new(db: Db, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, entries) = mpsc::channel(QUEUE_ENTRIES_MAX);
-        let chain: Arc<str> = format!("node:{}", uuid::Uuid::new_v4().simple()).into();
+        let chain: Arc<str> = own_chain().into();
         let recorder = Self { chain, queue, writing: Arc::new(AtomicBool::new(true)) };
         let writer = Writer { db, chain: Arc::clone(&recorder.chain), writing: Arc::clone(&recorder.writing) };
         (recorder, writer.run(entries, stop))
-    }
-
-    /// The chain's name.
-    #[must_use]
-    pub fn chain(&self) -> &str {
-        &self.chain
     }
 
     /// Whether more can be recorded: there is room, and the last batch was written.

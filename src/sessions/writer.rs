@@ -16,6 +16,7 @@ use crate::types::caller::Caller;
 pub const QUEUE_MAX: usize = 8_192;
 const BATCH_MAX: usize = 256;
 /// Batches that are written at the same time: while one is committed the next is on its way. More would only be smaller.
+/// Each writer has an audit chain of its own, else one would wait until the other's batch is on disk.
 const WRITERS: usize = 2;
 
 struct Asked {
@@ -30,11 +31,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer, and the future that serves it until all its handles are gone. Each batch is one entry of the audit chain.
-    pub fn new(db: Db, chain: String) -> (Self, impl Future<Output = ()> + Send) {
+    /// A writer, and the future that serves it until all its handles are gone. Each batch is one entry of an audit chain.
+    pub fn new(db: Db) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, asked) = mpsc::channel(QUEUE_MAX);
         let asked = Arc::new(Mutex::new(asked));
-        let writers = (0..WRITERS).map(move |_| serve(db.clone(), chain.clone(), Arc::clone(&asked)));
+        let writers = (0..WRITERS).map(move |_| serve(db.clone(), Arc::clone(&asked)));
         (Self { queue }, async { drop(join_all(writers).await) })
     }
 
@@ -52,12 +53,15 @@ impl Writer {
     }
 }
 
-async fn serve(db: Db, chain: String, asked: Arc<Mutex<mpsc::Receiver<Asked>>>) {
+async fn serve(db: Db, asked: Arc<Mutex<mpsc::Receiver<Asked>>>) {
+    let mut chain = Chain { name: audit::own_chain(), open: false };
     let mut batch = Vec::with_capacity(BATCH_MAX);
     // The lock is held while waiting for the first row of a batch, and never while one is written.
     while asked.lock().await.recv_many(&mut batch, BATCH_MAX).await > 0 {
         let (rows, replies): (Vec<_>, Vec<_>) = batch.drain(..).map(|asked| (asked.row, asked.reply)).unzip();
-        let written = commit(&db, &chain, &rows).await;
+        let written = chain.commit(&db, &rows).await;
+        // After a failure it may be gone, with what the database has lost.
+        chain.open = written.is_ok();
         if let Err(error) = &written {
             tracing::error!(%error, rows = rows.len(), "issued tokens could not be written; none of them is handed out");
         }
@@ -72,17 +76,28 @@ async fn serve(db: Db, chain: String, asked: Arc<Mutex<mpsc::Receiver<Asked>>>) 
     }
 }
 
-async fn commit(db: &Db, chain: &str, rows: &[store::New]) -> db::Result<()> {
-    let mut tx = db.begin().await?;
-    store::insert(&mut tx, rows).await?;
-    let by = Caller::nobody("system".to_owned());
-    let mut entry = Entry::new(&by, "session.issued").with("count", rows.len()).with("rows", fingerprint(rows));
-    if let [only] = rows {
-        entry = entry.on(&only.id).agent(&only.agent_id).key(&only.key_id).server(&only.server_id);
+/// The audit chain of one writer.
+struct Chain {
+    name: String,
+    /// It is known to be there.
+    open: bool,
+}
+
+impl Chain {
+    async fn commit(&self, db: &Db, rows: &[store::New]) -> db::Result<()> {
+        let mut tx = db.begin().await?;
+        store::insert(&mut tx, rows).await?;
+        let by = Caller::nobody("system".to_owned());
+        let mut entry = Entry::new(&by, "session.issued").with("count", rows.len()).with("rows", fingerprint(rows));
+        if let [only] = rows {
+            entry = entry.on(&only.id).agent(&only.agent_id).key(&only.key_id).server(&only.server_id);
+        }
+        if !self.open {
+            audit::open_chain(&mut tx, &self.name).await?;
+        }
+        audit::append_to(&mut tx, &self.name, &entry).await?;
+        db::commit(tx).await
     }
-    audit::open_chain(&mut tx, chain).await?;
-    audit::append_to(&mut tx, chain, &entry).await?;
-    db::commit(tx).await
 }
 
 /// SHA-256 over the rows of a batch, each as a line of JSON, so that the audit vouches for them.
