@@ -15,6 +15,7 @@ use crate::failures::Failures;
 use crate::feed::{Feed, Follower, Start};
 use crate::gate::{Inactive, Live, Position};
 use crate::observations::{ACTIVE, Observations, Owner, Place};
+use crate::outbound::{Limits, Outbound};
 use crate::refusal::{Code, Refused};
 use crate::revocations::Revoker;
 use crate::secrets::{Rehash, Sealing};
@@ -49,6 +50,8 @@ pub struct App {
     pub observations: Observations,
     /// Counts what happened.
     pub metrics: Metrics,
+    /// Asks addresses that others name.
+    pub outbound: Outbound,
     /// Slows those down who guess.
     pub failures: Failures,
     /// The node goes: readiness says so, while requests are still taken.
@@ -87,9 +90,10 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// No thread can be made for the feed, or the secret keys cannot be used.
+    /// No thread can be made for the feed, or the secret keys or the certificates of MCPA_OUTBOUND_CA cannot be used.
     pub fn start(config: Config, db: Db, address: &str) -> anyhow::Result<Self> {
         let alone = config.database_url.is_none();
+        let outbound = Outbound::new(&config.outbound, Limits::default())?;
         let live = Arc::new(Live::new(&config.public_url.issuer(), keyring(&config)?));
         let feed = Feed::new(Arc::clone(&live), db.clone(), alone);
         let (stop_feed, stop_recorder) = (CancellationToken::new(), CancellationToken::new());
@@ -115,6 +119,7 @@ impl Running {
             recorder,
             observations: Observations::default(),
             metrics: Metrics::new(VERSION, &results),
+            outbound,
             failures: Failures::default(),
             draining: AtomicBool::new(false),
             changes: TaskTracker::new(),

@@ -10,6 +10,7 @@ pub mod gate;
 pub mod config;
 pub mod telemetry;
 pub mod db;
+pub mod outbound;
 pub mod refusal;
 // The rooms: each owns its tables.
 pub mod audit;
@@ -25,6 +26,7 @@ pub mod servers;
 pub mod roles;
 pub mod keys;
 pub mod sessions;
+pub mod clients;
 pub mod nodes;
 pub mod idempotency;
 pub mod observations;

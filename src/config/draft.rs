@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::TlsFiles;
 use super::mistakes::Mistakes;
 use super::parse::{self, Parsed, Wrong};
 use super::public_url::PublicUrl;
 use super::sources::{PREFIX, ReadFile, Values};
+use super::{OutboundSettings, TlsFiles};
 
 const MEND_PLAIN_HTTP: &str = "Set MCPA_TLS_CERT and MCPA_TLS_KEY, or MCPA_BEHIND_TLS_PROXY=true if a proxy in front \
      speaks TLS, or listen on 127.0.0.1";
@@ -97,6 +97,17 @@ impl Draft {
             return None;
         }
         PublicUrl::parse(&format!("{}://localhost:{port}", if tls { "https" } else { "http" })).ok()
+    }
+
+    /// The exceptions for development. Asking loopback addresses is safe only where all callers are on this machine.
+    pub(super) fn outbound(&mut self, public: Option<&PublicUrl>, read_file: ReadFile<'_>) -> Option<OutboundSettings> {
+        let loopback = self.read("outbound_loopback", parse::choice);
+        let ca = self.path_to("outbound_ca", read_file);
+        if loopback == Some(true) && public.is_some_and(|url| !url.is_loopback()) {
+            let wrong = "is true, but the public address is not of this machine";
+            self.add("outbound_loopback", wrong, "Remove it; it is for development on one machine");
+        }
+        Some(OutboundSettings { loopback: loopback?, ca })
     }
 
     /// A database that others can read needs keys that outlive this machine.

@@ -56,6 +56,8 @@ pub struct Config {
     pub behind_tls_proxy: bool,
     /// The proxies whose word on the caller's address counts; IPv4 is never written as IPv6.
     pub trusted_proxies: Vec<IpNet>,
+    /// How addresses that others name are asked.
+    pub outbound: OutboundSettings,
     /// How long running requests may go on when the service is told to stop; 1 s to 600 s.
     pub shutdown: Duration,
     /// How long requests are still taken after SIGTERM, while readiness says that the node goes.
@@ -71,6 +73,15 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+}
+
+/// What the client for addresses that others name may do beyond the rule; nothing, unless it is being developed with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutboundSettings {
+    /// Loopback addresses may be asked. Only with a `public_url` of this machine.
+    pub loopback: bool,
+    /// A PEM file with certificates that are trusted beside the system's.
+    pub ca: Option<PathBuf>,
 }
 
 impl Config {
@@ -120,6 +131,7 @@ impl Config {
         let data_dir = draft.read("data_dir", |text| Ok(PathBuf::from(text)));
         let migrate = draft.read("migrate", parse::choice);
         let trusted_proxies = draft.read("trusted_proxies", parse::networks);
+        let outbound = draft.outbound(public_url.as_ref(), read_file);
         let shutdown = draft.read("shutdown_seconds", parse::shutdown);
         let drain = draft.read("drain_seconds", parse::drain);
         let log = draft.read("log", parse::log);
@@ -135,6 +147,7 @@ impl Config {
                 tls,
                 behind_tls_proxy: behind_tls_proxy?,
                 trusted_proxies: trusted_proxies?,
+                outbound: outbound?,
                 shutdown: shutdown?,
                 drain: drain?,
                 log: log?,

@@ -10,6 +10,7 @@ pub struct PublicUrl {
     text: String,
     host: String,
     https: bool,
+    loopback: bool,
 }
 
 /// Why a text is no public address.
@@ -67,7 +68,7 @@ impl PublicUrl {
         if !https && !here {
             return Err(NotPublicUrl::PlainHttp);
         }
-        Ok(Self { text: url.origin().ascii_serialization(), host: host.to_string(), https })
+        Ok(Self { text: url.origin().ascii_serialization(), host: host.to_string(), https, loopback: here })
     }
 
     /// As displayed: `https://authority.example.com`, without a trailing slash.
@@ -86,6 +87,12 @@ impl PublicUrl {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Whether callers are on this machine: the host is localhost, of 127.0.0.0/8 or [::1].
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.loopback
     }
 
     /// Whether callers speak TLS.

@@ -48,6 +48,24 @@ fn without_any_setting_the_defaults_hold() {
     assert_eq!(config.log, "info");
     assert!(config.database_url.is_none() && config.secret_keys.is_none() && config.tls.is_none());
     assert!(config.trusted_proxies.is_empty());
+    assert_eq!(config.outbound, OutboundSettings::default());
+}
+
+#[test]
+fn attack_18_loopback_addresses_are_asked_only_by_a_service_for_this_machine() {
+    let on = ("MCPA_OUTBOUND_LOOPBACK", "true");
+    for url in ["http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"] {
+        assert!(load(&[on, ("MCPA_PUBLIC_URL", url)]).unwrap().outbound.loopback, "{url}");
+    }
+    assert!(load(&[on]).unwrap().outbound.loopback);
+    for url in ["https://authority.example.com", "https://10.0.0.1", "https://localhost.example.com"] {
+        let public = [("MCPA_PUBLIC_URL", url), ("MCPA_BEHIND_TLS_PROXY", "true")];
+        assert_eq!(wrong(&[on, public[0], public[1]], &[]), ["MCPA_OUTBOUND_LOOPBACK"], "{url}");
+        load(&public).unwrap();
+    }
+    assert_eq!(wrong(&[("MCPA_OUTBOUND_CA", "/none")], &[]), ["MCPA_OUTBOUND_CA"]);
+    let config = load_with(&[("MCPA_OUTBOUND_CA", "/ca")], &[("/ca", "")]).unwrap();
+    assert_eq!(config.outbound.ca, Some("/ca".into()));
 }
 
 #[test]
@@ -112,6 +130,7 @@ fn every_mistake_is_told_at_once() {
         ("MCPA_TLS_CERT", "/none"),
         ("MCPA_SHUTDOWN_SECONDS", "601"),
         ("MCPA_DRAIN_SECONDS", "-1"),
+        ("MCPA_OUTBOUND_LOOPBACK", "1"),
         ("MCPA_LOG", "inof"),
         ("MCPA_DATA_DIR", ""),
         ("MCPA_LISTTEN", "canary"),
@@ -142,6 +161,7 @@ fn every_mistake_is_told_at_once() {
         "MCPA_TLS_KEY",
         "MCPA_SHUTDOWN_SECONDS",
         "MCPA_DRAIN_SECONDS",
+        "MCPA_OUTBOUND_LOOPBACK",
         "MCPA_LOG",
         "MCPA_DATA_DIR",
     ];
