@@ -90,7 +90,7 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// No thread can be made for the feed, or the secret keys or the certificates of MCPA_OUTBOUND_CA cannot be used.
+    /// No thread can be made for the feed, or the secret keys or the certificates of `MCPA_OUTBOUND_CA` cannot be used.
     pub fn start(config: Config, db: Db, address: &str) -> anyhow::Result<Self> {
         let alone = config.database_url.is_none();
         let outbound = Outbound::new(&config.outbound, Limits::default())?;

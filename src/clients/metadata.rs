@@ -55,7 +55,7 @@ pub struct ClientMetadata {
     pub tos_uri: Option<String>,
     /// What it does with data.
     pub policy_uri: Option<String>,
-    /// It never uses a token without DPoP (RFC 9449 §5.2).
+    /// It never uses a token without a proof of possession (RFC 9449 §5.2).
     pub dpop_bound_access_tokens: bool,
 }
 

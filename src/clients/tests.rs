@@ -16,7 +16,7 @@ fn document(members: &Value) -> Result<ClientMetadata, Mistake> {
 }
 
 /// A good document with some members replaced; `null` takes one out.
-fn with(changes: Value) -> Value {
+fn with(changes: &Value) -> Value {
     let mut members = json!({"client_id": ID, "client_name": "App", "redirect_uris": ["https://app.example/cb"]});
     for (name, value) in changes.as_object().unwrap() {
         members[name] = value.clone();
@@ -25,7 +25,7 @@ fn with(changes: Value) -> Value {
 }
 
 /// Which member is refused.
-fn refused(changes: Value) -> String {
+fn refused(changes: &Value) -> String {
     let mistake = document(&with(changes)).unwrap_err();
     assert!(!mistake.to_string().contains("canary"), "{mistake}");
     mistake.member
@@ -126,7 +126,7 @@ fn cimd_opencode_is_accepted() {
 
 #[test]
 fn a18_a_document_speaks_for_its_own_address_alone() {
-    let good = with(json!({}));
+    let good = with(&json!({}));
     for other in [
         "https://app.example/client.json/",
         "https://app.example/client.jso",
@@ -137,7 +137,7 @@ fn a18_a_document_speaks_for_its_own_address_alone() {
         assert_eq!(mistake.member, "client_id", "{other}");
     }
     for id in [Value::Null, json!(1), json!("https://APP.example/client.json"), json!("")] {
-        let bytes = with(json!({"client_id": id})).to_string();
+        let bytes = with(&json!({"client_id": id})).to_string();
         assert_eq!(read(&Url::parse(ID).unwrap(), bytes.as_bytes()).unwrap_err().member, "client_id");
     }
 }
@@ -162,50 +162,50 @@ fn a18_a_document_has_a_name_and_redirect_uris() {
         json!("A\u{200b}"),
         json!("A\nB"),
     ] {
-        assert_eq!(refused(json!({"client_name": name})), "client_name");
+        assert_eq!(refused(&json!({"client_name": name})), "client_name");
     }
-    assert_eq!(document(&with(json!({"client_name": " Zoë's 応用 "}))).unwrap().client_name.unwrap(), "Zoë's 応用");
+    assert_eq!(document(&with(&json!({"client_name": " Zoë's 応用 "}))).unwrap().client_name.unwrap(), "Zoë's 応用");
     let many: Vec<_> = (0..33).map(|number| format!("https://app.example/{number}")).collect();
     for uris in [Value::Null, json!([]), json!(many)] {
-        assert_eq!(refused(json!({"redirect_uris": uris})), "redirect_uris");
+        assert_eq!(refused(&json!({"redirect_uris": uris})), "redirect_uris");
     }
     let uris = json!(["https://app.example/cb", "http://canary.example/cb"]);
-    assert_eq!(refused(json!({"redirect_uris": uris})), "redirect_uris[1]");
-    assert_eq!(document(&with(json!({"redirect_uris": uris}))).unwrap_err().code(), "invalid_redirect_uri");
-    assert_eq!(refused(json!({"redirect_uris": "https://app.example/cb"})), "redirect_uris");
-    assert_eq!(refused(json!({"redirect_uris": [["canary"]]})), "redirect_uris[0]");
+    assert_eq!(refused(&json!({"redirect_uris": uris})), "redirect_uris[1]");
+    assert_eq!(document(&with(&json!({"redirect_uris": uris}))).unwrap_err().code(), "invalid_redirect_uri");
+    assert_eq!(refused(&json!({"redirect_uris": "https://app.example/cb"})), "redirect_uris");
+    assert_eq!(refused(&json!({"redirect_uris": [["canary"]]})), "redirect_uris[0]");
 }
 
 #[test]
 fn a18_a_document_holds_no_secret() {
     for name in ["client_secret", "client_secret_expires_at", "client_secret_x"] {
         for value in [json!("canary"), json!(0), Value::Null] {
-            assert_eq!(refused(json!({name: value})), "client_secret");
+            assert_eq!(refused(&json!({name: value})), "client_secret");
         }
     }
     for method in ["client_secret_basic", "client_secret_post", "client_secret_jwt", "tls_client_auth", "", "NONE"] {
-        assert_eq!(refused(json!({"token_endpoint_auth_method": method})), "token_endpoint_auth_method", "{method}");
+        assert_eq!(refused(&json!({"token_endpoint_auth_method": method})), "token_endpoint_auth_method", "{method}");
     }
     let only = json!(["client_secret_basic", "later"]);
     let member = "token_endpoint_auth_methods_supported";
-    assert_eq!(refused(json!({member: only})), member);
+    assert_eq!(refused(&json!({member: only})), member);
     let able = json!(["client_secret_basic", "none"]);
-    assert_eq!(document(&with(json!({member: able}))).unwrap().auth_method, AuthMethod::None);
+    assert_eq!(document(&with(&json!({member: able}))).unwrap().auth_method, AuthMethod::None);
 }
 
 #[test]
 fn private_key_jwt_needs_public_keys_in_one_place() {
     let key = json!({"kty": "EC", "crv": "P-256", "x": "a", "y": "b", "kid": "1"});
-    let jwt = |changes: Value| {
-        let mut members = with(json!({"token_endpoint_auth_method": "private_key_jwt"}));
+    let jwt = |changes: &Value| {
+        let mut members = with(&json!({"token_endpoint_auth_method": "private_key_jwt"}));
         for (name, value) in changes.as_object().unwrap() {
             members[name] = value.clone();
         }
         document(&members).map(|client| client.keys).map_err(|mistake| mistake.member)
     };
-    assert_eq!(jwt(json!({})), Err("jwks_uri".to_owned()));
-    assert_eq!(jwt(json!({"jwks": {"keys": [key]}})), Ok(Some(Keys::Inline(json!({"keys": [key]})))));
-    assert_eq!(jwt(json!({"jwks": {"keys": [key]}, "jwks_uri": "https://app.example/k"})), Err("jwks".to_owned()));
+    assert_eq!(jwt(&json!({})), Err("jwks_uri".to_owned()));
+    assert_eq!(jwt(&json!({"jwks": {"keys": [key]}})), Ok(Some(Keys::Inline(json!({"keys": [key]})))));
+    assert_eq!(jwt(&json!({"jwks": {"keys": [key]}, "jwks_uri": "https://app.example/k"})), Err("jwks".to_owned()));
     for set in [
         json!({}),
         json!([]),
@@ -214,29 +214,29 @@ fn private_key_jwt_needs_public_keys_in_one_place() {
         json!({"keys": [{}]}),
         json!({"keys": vec![key.clone(); 17]}),
     ] {
-        assert_eq!(jwt(json!({"jwks": set})), Err("jwks".to_owned()), "{set}");
+        assert_eq!(jwt(&json!({"jwks": set})), Err("jwks".to_owned()), "{set}");
     }
     for private in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
         let mut leaked = key.clone();
         leaked[private] = json!("canary");
-        assert_eq!(jwt(json!({"jwks": {"keys": [key, leaked]}})), Err("jwks".to_owned()), "{private}");
+        assert_eq!(jwt(&json!({"jwks": {"keys": [key, leaked]}})), Err("jwks".to_owned()), "{private}");
     }
-    assert_eq!(jwt(json!({"jwks": {"keys": [{"kty": "oct"}]}})), Err("jwks".to_owned()));
+    assert_eq!(jwt(&json!({"jwks": {"keys": [{"kty": "oct"}]}})), Err("jwks".to_owned()));
     for uri in ["http://app.example/k", "https://u@app.example/k", "https://app.example/k#1", "k", "file:///k", ""] {
-        assert_eq!(jwt(json!({"jwks_uri": uri})), Err("jwks_uri".to_owned()), "{uri}");
+        assert_eq!(jwt(&json!({"jwks_uri": uri})), Err("jwks_uri".to_owned()), "{uri}");
     }
     for alg in ["HS256", "none", "RS512", ""] {
         let changes = json!({"jwks": {"keys": [key]}, "token_endpoint_auth_signing_alg": alg});
-        assert_eq!(jwt(changes), Err("token_endpoint_auth_signing_alg".to_owned()), "{alg}");
+        assert_eq!(jwt(&changes), Err("token_endpoint_auth_signing_alg".to_owned()), "{alg}");
     }
     // Keys without a word on the method are meant to be used.
-    let silent = document(&with(json!({"jwks_uri": "https://app.example/k"}))).unwrap();
+    let silent = document(&with(&json!({"jwks_uri": "https://app.example/k"}))).unwrap();
     assert_eq!(silent.auth_method, AuthMethod::PrivateKeyJwt);
 }
 
 #[test]
 fn what_is_not_known_or_cannot_be_shown_is_left_out() {
-    let client = document(&with(json!({
+    let client = document(&with(&json!({
         "software_statement": {"x": [1]},
         "client_name#de": "Anwendung",
         "grant_types": ["password", "implicit"],
@@ -269,9 +269,9 @@ fn every_member_has_a_kind_and_a_bound() {
         ("client_uri", json!(1)),
         ("dpop_bound_access_tokens", json!("true")),
     ] {
-        assert!(refused(json!({name: value})).starts_with(name), "{name}");
+        assert!(refused(&json!({name: value})).starts_with(name), "{name}");
     }
-    let scope = with(json!({"scope": "tools:read offline_access"}));
+    let scope = with(&json!({"scope": "tools:read offline_access"}));
     assert_eq!(document(&scope).unwrap().scope.as_deref(), Some("tools:read offline_access"));
 }
 
@@ -364,7 +364,7 @@ proptest! {
     /// Reading never panics, whatever stands in the members.
     #[test]
     fn any_member_of_any_kind_is_read_or_refused(name in "[a-z_]{1,8}|client_name|redirect_uris|jwks|jwks_uri|scope|grant_types", value in any_json()) {
-        let mut members: Map<String, Value> = with(json!({})).as_object().unwrap().clone();
+        let mut members: Map<String, Value> = with(&json!({})).as_object().unwrap().clone();
         members.insert(name, value);
         let bytes = Value::Object(members).to_string();
         let _ = read(&Url::parse(ID).unwrap(), bytes.as_bytes());

@@ -89,7 +89,7 @@ impl PublicUrl {
         &self.host
     }
 
-    /// Whether callers are on this machine: the host is localhost, of 127.0.0.0/8 or [::1].
+    /// Whether callers are on this machine: the host is localhost, of 127.0.0.0/8 or `[::1]`.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.loopback

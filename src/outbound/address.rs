@@ -9,7 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 /// Special-purpose IPv4 blocks. 192.0.0.0/24 has two addresses that count as global (.9 and .10); they lead to the
 /// nearest gateway of one's own network, so they are refused with the rest.
 const SPECIAL_V4: [(Ipv4Addr, u8); 15] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
@@ -29,7 +29,8 @@ const SPECIAL_V4: [(Ipv4Addr, u8); 15] = [
 ];
 
 /// All that is handed out as global unicast. Outside of it lie the loopback and unspecified addresses, IPv4 written as
-/// IPv6 (::/96, ::ffff:0:0/96), 64:ff9b:1::/48, 100::/64, 5f00::/16, fc00::/7, fe80::/10, fec0::/10 and ff00::/8.
+/// IPv6 (`::/96`, `::ffff:0:0/96`), `64:ff9b:1::/48`, `100::/64`, `5f00::/16`, `fc00::/7`, `fe80::/10`, `fec0::/10`
+/// and `ff00::/8`.
 const GLOBAL_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 /// Special-purpose blocks within it: protocol assignments with Teredo, documentation twice, 6to4.

@@ -23,10 +23,7 @@ impl Places {
     /// Waits for a place, in the order of asking; `None` at once when the crowd is full. The caller bounds the wait.
     pub(super) async fn take(&self, key: &str) -> Option<Place> {
         let crowd = Arc::clone(&self.crowd).try_acquire_owned().ok()?;
-        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        let semaphore = by_key.entry(key.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.each)));
-        let semaphore = Arc::clone(semaphore);
-        drop(by_key);
+        let semaphore = self.of(key);
         let mut place = Place {
             permit: None,
             semaphore: Some(Arc::clone(&semaphore)),
@@ -37,6 +34,11 @@ impl Places {
         // It is made before the wait: who gives up waiting tidies up too.
         place.permit = Some(semaphore.acquire_owned().await.ok()?);
         Some(place)
+    }
+
+    fn of(&self, key: &str) -> Arc<Semaphore> {
+        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(by_key.entry(key.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.each))))
     }
 }
 

@@ -28,6 +28,9 @@ const LEASES: [&str; 3] = ["gate", "feed", "nodes"];
 /// Clocks that stop while a machine sleeps, or jump when somebody sets them (guarantee 5).
 const NO_CLOCK_FOR_LEASES: [&str; 2] = ["Instant", "SystemTime"];
 
+/// Where HTTP clients are made.
+const CLIENTS: [&str; 2] = ["outbound", "cli"];
+
 /// The modules that `lib` declares, from the lowest floor to the highest.
 pub(crate) fn order(lib: &str) -> Vec<String> {
     let code = Source::of(lib).code;
@@ -126,8 +129,17 @@ pub(crate) fn leases_use_boot_time(path: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
+/// One client asks addresses that others name; the command line's own clients ask this service alone.
+pub(crate) fn one_client(path: &str, text: &str) -> Vec<String> {
+    if module(path).is_none_or(|module| CLIENTS.contains(&module)) {
+        return Vec::new();
+    }
+    let code = Source::of(text).code;
+    words(&code, "reqwest").map(|at| format!("{path}:{}: use `outbound`", line(&code, at))).collect()
+}
+
 mod tests {
-    use super::{climbs_out, floors, gate_is_pure, leases_use_boot_time, order};
+    use super::{climbs_out, floors, gate_is_pure, leases_use_boot_time, one_client, order};
 
     fn three() -> Vec<String> {
         order("//! The map.\n/// Words.\npub mod types;\npub mod gate;\n// mod not;\nmod keys;\n")
@@ -187,5 +199,14 @@ mod tests {
         assert_eq!(leases_use_boot_time("src/nodes/mod.rs", "SystemTime::now()").len(), 1);
         assert!(leases_use_boot_time("src/gate/lease.rs", "BootInstant::now() // not Instant").is_empty());
         assert!(leases_use_boot_time("src/db/embedded/mod.rs", "Instant::now()").is_empty());
+    }
+
+    #[test]
+    fn another_client_is_found() {
+        assert_eq!(one_client("src/clients/document.rs", "fn f() { reqwest::Client::builder() }").len(), 1);
+        assert_eq!(one_client("src/jobs/mod.rs", "use reqwest::Client;").len(), 1);
+        assert!(one_client("src/outbound/mod.rs", "use reqwest::Client;").is_empty());
+        assert!(one_client("src/cli/demo.rs", "use reqwest::Client;").is_empty());
+        assert!(one_client("src/keys/mod.rs", "// not reqwest").is_empty());
     }
 }

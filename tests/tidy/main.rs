@@ -81,6 +81,11 @@ fn the_gate_answers_from_memory_and_never_waits() {
 }
 
 #[test]
+fn one_client_asks_what_others_name() {
+    holds(architecture::one_client);
+}
+
+#[test]
 fn leases_run_on_the_boot_time_clock() {
     holds(architecture::leases_use_boot_time);
 }
