@@ -184,7 +184,6 @@ impl Mistake {
 #[derive(Deserialize)]
 struct Raw {
     client_name: Option<String>,
-    #[serde(default)]
     redirect_uris: Option<Vec<String>>,
     grant_types: Option<Vec<String>>,
     token_endpoint_auth_method: Option<String>,
@@ -245,7 +244,7 @@ impl ClientMetadata {
     /// Whether every one of its redirect URIs leads to this machine: then anybody's program can pass for it.
     #[must_use]
     pub fn is_loopback_only(&self) -> bool {
-        self.redirect_uris.iter().all(|uri| redirect::leads_to_loopback(uri))
+        !self.redirect_uris.is_empty() && self.redirect_uris.iter().all(|uri| redirect::leads_to_loopback(uri))
     }
 }
 
@@ -295,7 +294,9 @@ impl Raw {
             return method.ok_or_else(|| Mistake::new("token_endpoint_auth_method", "cannot be used here"));
         }
         if let Some(able) = able {
+            let has_keys = self.jwks.is_some() || self.jwks_uri.is_some();
             let able = able.iter().filter_map(|name| AuthMethod::parse(name)).filter(allowed);
+            let able = able.filter(|method| has_keys || *method != AuthMethod::PrivateKeyJwt);
             let strongest = able.max_by_key(|method| AuthMethod::ALL.iter().position(|one| one == method));
             let member = "token_endpoint_auth_methods_supported";
             return strongest.ok_or_else(|| Mistake::new(member, "holds none that can be used here"));

@@ -189,7 +189,7 @@ fn a18_a_document_holds_no_secret() {
     let only = json!(["client_secret_basic", "later"]);
     let member = "token_endpoint_auth_methods_supported";
     assert_eq!(refused(&json!({member: only})), member);
-    let able = json!(["client_secret_basic", "none"]);
+    let able = json!(["client_secret_basic", "none", "private_key_jwt"]);
     assert_eq!(document(&with(&json!({member: able}))).unwrap().auth_method, AuthMethod::None);
 }
 

@@ -1,11 +1,12 @@
 //! What is taken from whom is asked: a bounded number of bytes in a bounded time, of the kind that was asked for.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mcp_authority::config::OutboundSettings;
 use mcp_authority::outbound::{Error, FRESH_MAX, Keep, Limits, Outbound, STALE_MAX};
 
-use crate::support::{Names, Reply, Server, Trap, patient, until, within};
+use crate::support::{BOUND, Names, Reply, Server, Silence, Trap, patient, until, within};
 
 const MAX: usize = 5 * 1024;
 
@@ -33,6 +34,24 @@ async fn a_request_tells_nothing_but_the_question() {
         assert_eq!(names, ["accept", "host", "user-agent"]);
         assert_eq!(head["accept"], "application/json");
     }
+}
+
+#[tokio::test]
+async fn no_proxy_of_the_environment_is_asked() {
+    let trap = Trap::set();
+    let proxy = format!("http://127.0.0.1:{}", trap.port());
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", "replies::a_good_reply_is_its_bytes_and_how_long_they_are_good"]);
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"] {
+        again.env(name, &proxy);
+    }
+    let run = tokio::task::spawn_blocking(move || again.env_remove("NO_PROXY").env_remove("no_proxy").output());
+    let caught = async {
+        let run = run.await.unwrap().unwrap();
+        assert!(run.status.success() && String::from_utf8_lossy(&run.stdout).contains("1 passed"), "{run:?}");
+    };
+    tokio::time::timeout(2 * BOUND, caught).await.unwrap();
+    assert_eq!(trap.caught(), 0);
 }
 
 #[tokio::test]
@@ -91,6 +110,9 @@ async fn a_server_that_takes_the_connection_and_says_nothing_is_given_up() {
     let url = format!("https://127.0.0.1:{}/", silent.port()).parse().unwrap();
     let connect = Limits { connect: Duration::from_millis(200), ..patient() };
     assert_eq!(within(server.outbound(connect).get_json(&url, MAX)).await.unwrap_err(), Error::Timeout);
+    // So is a name that nobody answers for.
+    let silence = Outbound::with_names(&server.settings(), connect, Arc::new(Silence)).unwrap();
+    assert_eq!(within(silence.get_json(&server.url("/a"), MAX)).await.unwrap_err(), Error::Timeout);
     // One that speaks TLS and then says nothing is a matter of the whole time.
     let total = Limits { total: Duration::from_millis(500), ..patient() };
     let error = within(server.outbound(total).get_json(&server.url("/wait"), MAX)).await.unwrap_err();

@@ -214,6 +214,15 @@ impl Resolve for Names {
     }
 }
 
+/// Names that nobody ever answers for.
+pub(crate) struct Silence;
+
+impl Resolve for Silence {
+    fn resolve(&self, _: Name) -> Resolving {
+        Box::pin(std::future::pending())
+    }
+}
+
 /// Takes connections on every address of this machine and counts them.
 pub(crate) struct Trap(TcpListener);
 
