@@ -87,6 +87,7 @@ pub(crate) async fn measure(
     operator: &str,
     time: Duration,
 ) -> anyhow::Result<Vec<Row>> {
+    world.machine.settle().await?;
     let (mut nodes, mut rows) = (vec![first], Vec::new());
     for wanted in NODES {
         while nodes.len() < wanted {

@@ -92,6 +92,14 @@ impl Machine {
         Ok(World { machine: self, database: database.to_owned(), db })
     }
 
+    /// Has PostgreSQL write to disk what it holds back, so that nobody measures the writing of what came before.
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
+        let mut connection = self.superuser()?.connect().await?;
+        connection.execute("checkpoint").await?;
+        connection.close().await?;
+        Ok(())
+    }
+
     /// How to do what the service's own role may not.
     pub(crate) fn superuser(&self) -> anyhow::Result<PgConnectOptions> {
         let password = fs::read_to_string(self.folder.join("data/postgres.superuser.password"))?;
