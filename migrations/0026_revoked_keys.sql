@@ -8,6 +8,16 @@ create constraint trigger feed_keys after insert or delete or update of id, agen
         self_rotation, expires_in_days, disabled, created_at on keys
     deferrable initially deferred for each row execute function feed_note('key', 'id');
 
+-- A revocation waits for no lock on what it revokes: neither for a row nor for the table, which an index may be made of.
+create function mark_revoked(targets text[]) returns void
+    language plpgsql set lock_timeout = '10ms' as $$
+begin
+    update keys set revoked_at = authority_now()
+     where id in (select id from keys where id = any(targets) and revoked_at is null for no key update skip locked);
+exception when lock_not_available then
+    null;
+end $$;
+
 -- The longest lease that any node may be under: the one before counts for two minutes, twice as long as any lease.
 create function longest_lease_ms(of settings) returns integer
     language sql stable as $$

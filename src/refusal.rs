@@ -201,6 +201,15 @@ impl Refused {
         Self::new(Code::NotFound, format!("There is no such {what}, or you may not see it."))
     }
 
+    /// The same failure, of what was read after a successful COMMIT: "not done" would be wrong.
+    #[must_use]
+    pub fn after_commit(self) -> Self {
+        match self.cause {
+            Some(cause) => cause.after_commit().into(),
+            None => self,
+        }
+    }
+
     /// One wrong field.
     #[must_use]
     pub fn field(pointer: &str, code: &str, detail: impl Into<String>) -> Self {

@@ -67,11 +67,14 @@ pub(super) async fn set(tx: &mut PgConnection, agent: &Agent) -> db::Result<()> 
     Ok(())
 }
 
-/// For lists; the agent's absence is what kills them.
+/// For lists; the agent's absence is what kills them. That `disabled` is named tells the nodes.
 pub(super) async fn revoke_keys(tx: &mut PgConnection, id: &str) -> db::Result<()> {
-    sqlx::query!("update keys set revoked_at = authority_now() where agent_id = $1 and revoked_at is null", id)
-        .execute(tx)
-        .await?;
+    sqlx::query!(
+        "update keys set revoked_at = authority_now(), disabled = disabled where agent_id = $1 and revoked_at is null",
+        id
+    )
+    .execute(tx)
+    .await?;
     Ok(())
 }
 
@@ -90,6 +93,9 @@ pub(super) async fn list(
     filter: &Filter,
     page: &Page,
 ) -> db::Result<(Vec<Agent>, Option<After>)> {
+    if page::is_beyond(projects, filter.project.as_ref()) {
+        return Ok((Vec::new(), None));
+    }
     let mut few = match &filter.q {
         Some(q) => page::few(named(connection, q).await?),
         None => None,

@@ -146,7 +146,7 @@ pub enum Keys {
     /// In a key set at this https address.
     At(Url),
     /// In this key set (RFC 7517 §5), which holds nothing private.
-    Inline(Value),
+    Inline(String),
 }
 
 /// From where metadata comes decides which secrets there can be.
@@ -330,7 +330,7 @@ impl Raw {
             }
             (None, Some(set)) => {
                 public_keys(set).map_err(|wrong| Mistake::new("jwks", wrong))?;
-                Ok(Some(Keys::Inline(set.clone())))
+                Ok(Some(Keys::Inline(set.to_string())))
             }
             (None, None) => Ok(None),
         }

@@ -204,7 +204,7 @@ fn private_key_jwt_needs_public_keys_in_one_place() {
         document(&members).map(|client| client.keys).map_err(|mistake| mistake.member)
     };
     assert_eq!(jwt(&json!({})), Err("jwks_uri".to_owned()));
-    assert_eq!(jwt(&json!({"jwks": {"keys": [key]}})), Ok(Some(Keys::Inline(json!({"keys": [key]})))));
+    assert_eq!(jwt(&json!({"jwks": {"keys": [key]}})), Ok(Some(Keys::Inline(json!({"keys": [key]}).to_string()))));
     assert_eq!(jwt(&json!({"jwks": {"keys": [key]}, "jwks_uri": "https://app.example/k"})), Err("jwks".to_owned()));
     for set in [
         json!({}),

@@ -100,11 +100,11 @@ impl Draft {
     }
 
     /// The exceptions for development. Asking loopback addresses is safe only where all callers are on this machine.
-    pub(super) fn outbound(&mut self, public: Option<&PublicUrl>, read_file: ReadFile<'_>) -> Option<OutboundSettings> {
+    pub(super) fn outbound(&mut self, is_local: bool, read_file: ReadFile<'_>) -> Option<OutboundSettings> {
         let loopback = self.read("outbound_loopback", parse::choice);
         let ca = self.path_to("outbound_ca", read_file);
-        if loopback == Some(true) && public.is_some_and(|url| !url.is_loopback()) {
-            let wrong = "is true, but the public address is not of this machine";
+        if loopback == Some(true) && !is_local {
+            let wrong = "is true, but the service can be reached from other machines";
             self.add("outbound_loopback", wrong, "Remove it; it is for development on one machine");
         }
         Some(OutboundSettings { loopback: loopback?, ca })

@@ -131,7 +131,10 @@ impl Config {
         let data_dir = draft.read("data_dir", |text| Ok(PathBuf::from(text)));
         let migrate = draft.read("migrate", parse::choice);
         let trusted_proxies = draft.read("trusted_proxies", parse::networks);
-        let outbound = draft.outbound(public_url.as_ref(), read_file);
+        let is_local = listen.is_none_or(|listen| listen.ip().is_loopback())
+            && behind_tls_proxy != Some(true)
+            && public_url.as_ref().is_none_or(PublicUrl::is_loopback);
+        let outbound = draft.outbound(is_local, read_file);
         let shutdown = draft.read("shutdown_seconds", parse::shutdown);
         let drain = draft.read("drain_seconds", parse::drain);
         let log = draft.read("log", parse::log);

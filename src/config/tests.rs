@@ -63,6 +63,9 @@ fn attack_18_loopback_addresses_are_asked_only_by_a_service_for_this_machine() {
         assert_eq!(wrong(&[on, public[0], public[1]], &[]), ["MCPA_OUTBOUND_LOOPBACK"], "{url}");
         load(&public).unwrap();
     }
+    // Its own address is derived then, and looks like one of this machine.
+    let reached = [("MCPA_LISTEN", "0.0.0.0:8080"), ("MCPA_BEHIND_TLS_PROXY", "true")];
+    assert_eq!(wrong(&[on, reached[0], reached[1]], &[]), ["MCPA_OUTBOUND_LOOPBACK"]);
     assert_eq!(wrong(&[("MCPA_OUTBOUND_CA", "/none")], &[]), ["MCPA_OUTBOUND_CA"]);
     let config = load_with(&[("MCPA_OUTBOUND_CA", "/ca")], &[("/ca", "")]).unwrap();
     assert_eq!(config.outbound.ca, Some("/ca".into()));

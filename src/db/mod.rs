@@ -290,7 +290,7 @@ impl Db {
     }
 }
 
-/// Commits what writes no feed.
+/// Commits what nobody needs to hear of at once: no feed, or a change that the next poll finds early enough.
 ///
 /// # Errors
 ///

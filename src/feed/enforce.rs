@@ -3,6 +3,7 @@
 //! A node that has not applied the change cannot renew its lease without reading it, so when the longest lease since the
 //! commit is over, no node answers from memory that lacks it. By then, or as soon as all have acknowledged, the wait ends.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -77,16 +78,17 @@ impl Feed {
     async fn wait(&self, done: Done, longest: Duration) -> Enforced {
         // A lease that was lengthened a moment ago may not be known here yet: the one that counts is read after the commit.
         let mut lease_over = longest_wait(LEASE_MAX);
-        // Rows tell nothing while this node has not watched them for a whole lease: an acknowledgement may be missing.
-        let connected = BootInstant::now().since(**self.shared.connected.load());
         let mut first: Option<Vec<Uuid>> = None;
-        let mut rows = Vec::new();
+        let (mut rows, mut ours) = (Vec::new(), false);
         let mut receipt = Receipt::new(done);
         loop {
             let elapsed = BootInstant::now().since(done.committed);
             // What this node has applied is known without asking.
             let ask = first.is_none() || receipt.waits_for_others(self.node());
+            let (node, beat) = (self.node(), self.shared.beat.load(Ordering::Relaxed));
             if ask && let Ok(census) = self.census().await {
+                // A database without this node's last beat is another one, that may lack nodes too.
+                ours = census.nodes.iter().any(|row| row.id == node && row.beat >= beat);
                 if first.is_none() {
                     lease_over = longest_wait(census.longest_lease);
                     first = Some(census.nodes.iter().map(|row| row.id).collect());
@@ -98,7 +100,9 @@ impl Feed {
                 rows = self.own(rows);
                 receipt.look(first, &rows, elapsed);
             }
-            let rows_count = connected >= lease_over || self.shared.alone;
+            // Rows tell nothing while this node has not watched them for a whole lease: an acknowledgement may be missing.
+            let connected = BootInstant::now().since(**self.shared.connected.load());
+            let rows_count = ours && connected >= lease_over || self.shared.alone;
             let all = rows_count && first.is_some() && receipt.pending() == 0;
             if all || elapsed >= lease_over || !on(Protection::Waiting) {
                 receipt.close(true, elapsed);

@@ -209,6 +209,7 @@ impl Follower {
         if self.feed.shared.alone {
             nodes::remove_all(connection).await?;
         }
+        self.feed.shared.beat.store(0, Ordering::Relaxed);
         nodes::insert(connection, &row).await?;
         self.feed.shared.node.store(Arc::new(self.node));
         Ok(())
@@ -236,6 +237,7 @@ impl Follower {
         // Before anything can be answered: what is made from here on must be readable on every node.
         self.choose_secret_key(&others);
         self.beat += 1;
+        self.feed.shared.beat.store(self.beat, Ordering::Relaxed);
         let notices = read.publish(&self.feed.live, &mut self.pools, last.position);
         // Before the round is published: whoever then finds its queue empty has all that the lease covers.
         self.feed.shared.subscribers.tell(notices);

@@ -16,7 +16,7 @@ mod translate;
 mod wake;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -73,6 +73,8 @@ struct Shared {
     applied: watch::Sender<Position>,
     node: ArcSwap<Uuid>,
     connected: ArcSwap<BootInstant>,
+    // The last one that the database is known to have.
+    beat: AtomicI64,
     signers: ArcSwap<Signers>,
     secret_key: ArcSwap<String>,
     dead: AtomicBool,
@@ -90,6 +92,7 @@ impl Feed {
             applied: watch::Sender::new(Position::default()),
             node: ArcSwap::from_pointee(Uuid::nil()),
             connected: ArcSwap::from_pointee(BootInstant::START),
+            beat: AtomicI64::new(0),
             signers: ArcSwap::from_pointee(Signers::default()),
             secret_key: ArcSwap::from_pointee(newest),
             dead: AtomicBool::new(false),

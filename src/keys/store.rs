@@ -79,6 +79,9 @@ pub(super) async fn list(
     filter: &Filter,
     page: &Page,
 ) -> db::Result<(Vec<Stored>, Option<After>)> {
+    if page::is_beyond(projects, filter.project.as_ref()) {
+        return Ok((Vec::new(), None));
+    }
     let mut few = None;
     for narrow in Narrow::all(projects, filter) {
         few = page::few(narrow.ids(connection).await?);

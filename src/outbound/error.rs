@@ -64,6 +64,9 @@ impl Error {
             if this.is::<NoPublicAddress>() {
                 return Self::AddressRefused;
             }
+            if this.is::<NoPlace>() {
+                return Self::Busy;
+            }
             if this.is::<rustls::Error>() {
                 return Self::Tls;
             }
@@ -99,3 +102,15 @@ impl fmt::Display for NoPublicAddress {
 }
 
 impl StdError for NoPublicAddress {}
+
+/// Too many names are being looked up. A look-up lasts as long as the system's resolver takes, whoever has given up on it.
+#[derive(Debug)]
+pub(super) struct NoPlace;
+
+impl fmt::Display for NoPlace {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("too many names are being looked up")
+    }
+}
+
+impl StdError for NoPlace {}

@@ -119,12 +119,13 @@ impl Outbound {
         let guard = Arc::new(Guard { names, allowed });
         let extra = extra_roots(settings)?;
         // A machine without any certificates trusts none but the extra ones: every request then fails, the service runs.
-        let client = if let Ok(client) = builder(&guard, limits).tls_certs_merge(extra.clone()).build() {
-            client
-        } else {
-            let client = builder(&guard, limits).tls_certs_only(extra).build()?;
-            tracing::warn!("this machine has no trusted certificates: addresses that clients name cannot be asked");
-            client
+        let client = match builder(&guard, limits).tls_certs_merge(extra.clone()).build() {
+            Ok(client) => client,
+            Err(error) => {
+                let client = builder(&guard, limits).tls_certs_only(extra).build()?;
+                tracing::warn!(%error, "no trusted certificates of this machine: addresses that clients name cannot be asked");
+                client
+            }
         };
         let (everywhere, hosts) = (Semaphore::new(limits.at_once), Places::new(limits.at_once_per_host, limits.crowd));
         Ok(Self(Arc::new(Inner { client, allowed, limits, everywhere, hosts })))

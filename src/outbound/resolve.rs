@@ -2,16 +2,19 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 use url::Host;
 
 use super::address::is_public;
-use super::error::NoPublicAddress;
+use super::error::{NoPlace, NoPublicAddress};
 
 /// Look-ups at once. The system's resolver cannot be told to stop: what is not awaited any more still holds its place.
 const LOOKUPS_MAX: usize = 32;
+/// How long a look-up waits for its place among them.
+const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Addresses of one name that are looked at. Nobody may keep us busy with a list.
 const ADDRESSES_READ_MAX: usize = 64;
 /// Addresses of one name that are tried.
@@ -80,7 +83,7 @@ impl Resolve for System {
     fn resolve(&self, name: Name) -> Resolving {
         let lookups = Arc::clone(&self.0);
         Box::pin(async move {
-            let place = lookups.acquire_owned().await?;
+            let place = tokio::time::timeout(LOOKUP_WAIT_MAX, lookups.acquire_owned()).await.map_err(|_| NoPlace)??;
             let look_up = move || {
                 let _place = place;
                 (name.as_str(), 0).to_socket_addrs()

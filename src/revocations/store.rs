@@ -182,15 +182,11 @@ pub async fn restore(
     Ok(done.rows_affected() == 1)
 }
 
-/// Marks rows for lists, as far as nobody holds them now; [`settle`] does the rest.
+/// Marks rows for lists, as far as nobody holds them, or their table, now; [`settle`] does the rest.
 pub(super) async fn mark(tx: &mut PgConnection, targets: &[String]) -> db::Result<()> {
-    sqlx::query!(
-        "update keys set revoked_at = authority_now()
-         where id in (select id from keys where id = any($1) and revoked_at is null for no key update skip locked)",
-        targets,
-    )
-    .execute(tx)
-    .await?;
+    if !targets.is_empty() {
+        sqlx::query!("select mark_revoked($1)", targets).execute(tx).await?;
+    }
     Ok(())
 }
 

@@ -136,6 +136,9 @@ pub(super) async fn list(
     filter: &Filter,
     page: &Page,
 ) -> db::Result<(Vec<Server>, Option<After>)> {
+    if page::is_beyond(projects, filter.project.as_ref()) {
+        return Ok((Vec::new(), None));
+    }
     let mut few = match &filter.q {
         Some(q) => page::few(named(connection, q).await?),
         None => None,

@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 pub const SECRET_KEY_BYTES: usize = 32;
 
 const NONCE_BYTES: usize = 12;
+/// What a sealed cursor is bound to.
+const CURSOR: &[u8] = b"cursor";
 
 /// What was presented cannot be opened: the secret key is not in the list, or the bytes are not what was sealed there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +32,7 @@ pub enum CannotOpen {
 struct SecretKey {
     id: String,
     pepper: hmac::Key,
-    cursor: hmac::Key,
+    cursor: RandomizedNonceKey,
     seal: RandomizedNonceKey,
 }
 
@@ -105,11 +107,7 @@ impl Keyring {
     #[must_use]
     pub fn seal(&self, secret_key: &str, place: Place<'_>, open: &[u8]) -> Option<Vec<u8>> {
         let key = self.find(secret_key)?;
-        let mut bytes = open.to_vec();
-        let nonce = key.seal.seal_in_place_append_tag(Aad::from(place.bytes(&key.id)), &mut bytes).ok()?;
-        let mut sealed = nonce.as_ref().to_vec();
-        sealed.append(&mut bytes);
-        Some(sealed)
+        seal(&key.seal, &place.bytes(&key.id), open)
     }
 
     /// Opens a sealed value at its place.
@@ -119,28 +117,19 @@ impl Keyring {
     /// The key is unknown, or the bytes are not what was sealed for this place.
     pub fn open(&self, secret_key: &str, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, CannotOpen> {
         let key = self.find(secret_key).ok_or_else(|| CannotOpen::UnknownKey(secret_key.to_owned()))?;
-        let (nonce, rest) = sealed.split_at_checked(NONCE_BYTES).ok_or(CannotOpen::Tampered)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| CannotOpen::Tampered)?;
-        let mut bytes = Zeroizing::new(rest.to_vec());
-        let length = key
-            .seal
-            .open_in_place(nonce, Aad::from(place.bytes(&key.id)), &mut bytes)
-            .map_err(|_| CannotOpen::Tampered)?
-            .len();
-        bytes.truncate(length);
-        Ok(bytes)
+        open(&key.seal, &place.bytes(&key.id), sealed).ok_or(CannotOpen::Tampered)
     }
 
-    /// Signs a paging cursor with a key that signs nothing else.
+    /// Seals a paging cursor with a key that seals nothing else.
     #[must_use]
-    pub fn sign_cursor(&self, cursor: &[u8]) -> [u8; 32] {
-        tag(&self.newest.cursor, &[cursor])
+    pub fn seal_cursor(&self, open: &[u8]) -> Option<Vec<u8>> {
+        seal(&self.newest.cursor, CURSOR, open)
     }
 
-    /// Whether one of our keys signed this cursor.
+    /// The cursor that one of our keys sealed.
     #[must_use]
-    pub fn signed_cursor(&self, cursor: &[u8], signature: &[u8]) -> bool {
-        self.all().any(|key| hmac::verify(&key.cursor, cursor, signature).is_ok())
+    pub fn open_cursor(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.all().find_map(|key| open(&key.cursor, CURSOR, sealed))
     }
 
     fn all(&self) -> impl Iterator<Item = &SecretKey> {
@@ -174,7 +163,7 @@ impl SecretKey {
         Some(Self {
             id,
             pepper: hmac::Key::new(hmac::HMAC_SHA256, &derive(b"pepper 1")?[..]),
-            cursor: hmac::Key::new(hmac::HMAC_SHA256, &derive(b"cursor 1")?[..]),
+            cursor: RandomizedNonceKey::new(&AES_256_GCM, &derive(b"cursor 2")?[..]).ok()?,
             seal: RandomizedNonceKey::new(&AES_256_GCM, &derive(b"seal 1")?[..]).ok()?,
         })
     }
@@ -194,6 +183,23 @@ impl Place<'_> {
         }
         bytes
     }
+}
+
+fn seal(key: &RandomizedNonceKey, bound_to: &[u8], open: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = open.to_vec();
+    let nonce = key.seal_in_place_append_tag(Aad::from(bound_to), &mut bytes).ok()?;
+    let mut sealed = nonce.as_ref().to_vec();
+    sealed.append(&mut bytes);
+    Some(sealed)
+}
+
+fn open(key: &RandomizedNonceKey, bound_to: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (nonce, rest) = sealed.split_at_checked(NONCE_BYTES)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let mut bytes = Zeroizing::new(rest.to_vec());
+    let length = key.open_in_place(nonce, Aad::from(bound_to), &mut bytes).ok()?.len();
+    bytes.truncate(length);
+    Some(bytes)
 }
 
 fn tag(key: &hmac::Key, parts: &[&[u8]]) -> [u8; 32] {
@@ -243,11 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn cursors_are_signed_with_a_key_of_their_own() {
+    fn cursors_are_sealed_with_a_key_of_their_own() {
         let ring = ring(1, 2);
-        let signature = ring.sign_cursor(b"cursor");
-        assert!(ring.signed_cursor(b"cursor", &signature));
-        assert!(!ring.signed_cursor(b"cursOr", &signature));
-        assert!(self::ring(2, 1).signed_cursor(b"cursor", &signature), "an older key still verifies");
+        let sealed = ring.seal_cursor(b"cursor").unwrap();
+        assert_eq!(&ring.open_cursor(&sealed).unwrap()[..], b"cursor");
+        assert!(!sealed.windows(6).any(|bytes| bytes == b"cursor"));
+        let mut changed = sealed.clone();
+        changed[13] ^= 1;
+        assert_eq!(ring.open_cursor(&changed), None);
+        assert!(self::ring(2, 1).open_cursor(&sealed).is_some(), "an older key still opens");
+        assert_eq!(self::ring(3, 4).open_cursor(&sealed), None);
     }
 }

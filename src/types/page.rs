@@ -17,6 +17,12 @@ pub fn few(ids: Vec<Option<String>>) -> Option<Vec<String>> {
     few.then(|| ids.into_iter().flatten().collect())
 }
 
+/// Whether a project was asked for that is not among the caller's: there is nothing to look for then.
+#[must_use]
+pub fn is_beyond(projects: Option<&[String]>, asked: Option<&String>) -> bool {
+    projects.zip(asked).is_some_and(|(own, asked)| !own.contains(asked))
+}
+
 /// The last item of the page before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct After {

@@ -286,6 +286,34 @@ async fn guarantee_10_revocations_that_are_committed_together_do_not_fail_togeth
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn guarantee_11_a_revocation_waits_for_nobody_who_holds_the_key_or_its_table() {
+    let db = TestDb::new().await;
+    let node = Node::start(&db).await;
+    let operator = node.operator().await;
+    let server = operator.server(&node).await;
+    for lock in ["select 1 from keys for update", "lock table keys in share mode"] {
+        let key = operator.key(&node, &server, &["tools/call"]).await;
+        let mut holder = db.connection().await;
+        holder.execute(AssertSqlSafe(format!("begin; {lock}"))).await.expect("held");
+        let revoked = operator.post(&node, &format!("/v1/keys/{}/revoke", key.id), json!({})).await.ok();
+        assert_eq!((&revoked["status"], &revoked["enforced"]["complete"]), (&json!("revoked"), &json!(true)), "{lock}");
+        assert!(!server.accepts(&node, &key.key).await, "{lock}");
+        holder.execute("commit").await.expect("released");
+        let marked = format!("select count(*) from keys where id = '{}' and revoked_at is not null", key.id);
+        assert_eq!(db.count(&marked).await, 0, "{lock}: it was held");
+        // What a job does within a minute; nodes hear of it.
+        assert_eq!(mcp_authority::revocations::settle(&mut db.connection().await).await.expect("settled"), 1, "{lock}");
+        assert_eq!(db.count(&marked).await, 1, "{lock}");
+        let id = key.id.parse().expect("an id");
+        node.until("the node knows the key's own word", async || {
+            node.app.live.memory().keys.get(&id).is_some_and(|key| key.revoked)
+        })
+        .await;
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn guarantee_6_a_lease_that_was_shortened_counts_at_its_old_length_for_two_minutes() {
     let db = TestDb::new().await;
     let node = Node::start(&db).await;

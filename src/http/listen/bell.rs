@@ -72,7 +72,8 @@ impl<F: Future + Unpin> Future for Belled<F> {
             return Poll::Pending;
         }
         for _ in 0..LOOKS_MAX {
-            this.bell.state.store(WATCHED, Ordering::Release);
+            // Taken, not overwritten: who rang before this need not have woken the task, and what he changed is seen from here on.
+            this.bell.state.swap(WATCHED, Ordering::AcqRel);
             if let Poll::Ready(output) = Pin::new(&mut this.future).poll(&mut Context::from_waker(&this.waker)) {
                 return Poll::Ready(output);
             }

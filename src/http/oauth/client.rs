@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{Extensions, HeaderMap, header};
 use percent_encoding::percent_decode_str;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::app::App;
 use crate::audit::Entry;
@@ -234,6 +234,15 @@ impl Claim<'_> {
 struct Claimed<'a> {
     id: Option<Cow<'a, str>>,
     secret: Cow<'a, str>,
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        // A decoded secret is a copy of its own.
+        if let Cow::Owned(secret) = &mut self.secret {
+            secret.zeroize();
+        }
+    }
 }
 
 impl Claimed<'_> {

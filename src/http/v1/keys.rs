@@ -336,9 +336,12 @@ pub async fn revoke(
     let new = super::revocations::reached(&app, &by.caller, Kind::Key, id.to_string()).await?;
     let revoked = app.revoker.revoke(&by.caller, New { reason, ..new }).await?;
     let enforced = super::revocations::enforce(&app, Kind::Key, revoked.done);
-    let read = async { keys::get(&mut *app.db.reserved().acquire().await?, &by.caller, id.as_str()).await };
+    let read = async {
+        let mut connection = app.db.reserved().acquire().await?;
+        keys::get(&mut connection, &by.caller, id.as_str()).await
+    };
     let (enforced, key) = tokio::join!(enforced, read);
-    Ok(Receipted { thing: key?, enforced: Some(enforced) })
+    Ok(Receipted { thing: key.map_err(Refused::after_commit)?, enforced: Some(enforced) })
 }
 
 /// What happened to a key's refused uses.

@@ -68,7 +68,7 @@ pub async fn create(
     let revoked = app.revoker.revoke(&by.caller, new).await?;
     let read = async { revocations::get(&mut *app.db.reserved().acquire().await?, &by.caller, &revoked.id).await };
     let (enforced, entry) = tokio::join!(enforce(&app, kind, revoked.done), read);
-    let entry = entry?;
+    let entry = entry.map_err(Refused::after_commit)?;
     let status = if enforced.complete { StatusCode::CREATED } else { StatusCode::ACCEPTED };
     let location = format!("/v1/revocations/{}", entry.id);
     Ok((
