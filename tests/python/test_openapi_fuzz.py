@@ -21,7 +21,7 @@ SEED: Final = int(os.environ.get("FUZZ_SEED", "20260728"))
 EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "50"))
 """Generated cases of each operation, boundary values and chains of calls not counted in."""
 
-DELETIONS: Final = 5
+BY_ID: Final = 5
 """Cases of an operation that takes nothing but an id."""
 
 FUZZ_SECONDS_MAX: Final = 1_800
@@ -66,14 +66,15 @@ def test_the_service_does_what_its_description_says(own_authority: Authority, tm
     assert report["operations"]["tested"] == report["operations"]["total"] > 0
     assert report["phases"]["stateful"]["status"] == "success"
     assert _answers(own_authority, key), "the run's own key stopped working; later cases showed nothing"
-    _sent_enough(_with_input(schema), tmp_path)
+    _sent_enough(schema, _with_input(schema), tmp_path)
 
 
 def test_the_routes_of_operators_do_what_their_description_says(own_authority: Authority, tmp_path: Path) -> None:
     # With all rights, among which is to take one's own away: what counts is that no answer is undocumented.
     schema = own_authority.call("GET", "/openapi.json")
     _fuzz(own_authority, own_authority.operator_key, tmp_path, "--include-tag=operators")
-    _sent_enough([operation for operation in _with_input(schema) if "/v1/operators" in operation], tmp_path)
+    of_operators = [operation for operation in _with_input(schema) if "/v1/operators" in operation]
+    _sent_enough(schema, of_operators, tmp_path)
 
 
 def _fuzz(authority: Authority, key: str, tmp_path: Path, *more: str) -> dict[str, Any]:
@@ -105,15 +106,18 @@ def _answers(authority: Authority, key: str) -> bool:
         return bool(response.status == 200)
 
 
-def _sent_enough(operations: list[str], tmp_path: Path) -> None:
+def _sent_enough(schema: dict[str, Any], operations: list[str], tmp_path: Path) -> None:
     sent = _cases_sent(tmp_path / "events.ndjson")
-    few = {operation: sent[operation] for operation in operations if sent[operation] < _wanted(operation)}
+    few = {operation: sent[operation] for operation in operations if sent[operation] < _wanted(schema, operation)}
     assert not few, f"too few cases of {few}"
 
 
-def _wanted(operation: str) -> int:
-    # A deletion takes nothing but an id: the generator ends when it has no other one to try.
-    return DELETIONS if operation.startswith("DELETE ") else EXAMPLES
+def _wanted(schema: dict[str, Any], operation: str) -> int:
+    # Ids are taken from what was answered before: the generator ends when it has no other one to try.
+    method, path = operation.split(" ", 1)
+    described = schema["paths"][path][method.lower()]
+    by_id = all(parameter["in"] == "path" for parameter in described.get("parameters", []))
+    return BY_ID if by_id and "requestBody" not in described else EXAMPLES
 
 
 def _command(authority: Authority, configuration: Path, reports: Path) -> list[str]:
