@@ -30,10 +30,11 @@ const RECONNECT_AFTER: Duration = Duration::from_millis(200);
 /// How often the revocation list is looked through for what it may forget.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 const ROUND_SECONDS_MAX: Duration = Duration::from_secs(10);
-/// Statements of a round name rows by their ids; to plan them anew each time would cost more than to run them.
+/// Statements of a round name rows by their ids; to plan them anew each time would cost more than to run them. A plan that was
+/// made while a table was empty must find rows by their index too when it has grown.
 const BEGIN: &str = "begin isolation level read committed; set local lock_timeout = '2s'; \
     set local idle_in_transaction_session_timeout = '5s'; set local statement_timeout = '5s'; set local synchronous_commit = on; \
-    set local plan_cache_mode = force_generic_plan";
+    set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off";
 
 /// What a node tells of itself.
 #[derive(Clone, Debug)]
