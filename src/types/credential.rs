@@ -1,6 +1,7 @@
 //! The one form of the secrets we give out: `mcp_{kind}_{id:12}{secret:43}{crc:6}`.
 //!
-//! Kinds are `prod` and `dev` (agents' keys), `admin` (operators), `server` (MCP servers' client secrets). The id is public;
+//! Kinds are `prod` and `dev` (agents' keys), `admin` (operators), `server` (MCP servers' client secrets), `client` (OAuth
+//! clients' secrets) and `refresh` (refresh tokens). The id is public;
 //! the secret is 256 random bits; the checksum tells a typo from a wrong key without asking anybody.
 
 use std::fmt;
@@ -25,10 +26,21 @@ pub enum Kind {
     Admin,
     /// A server's client secret.
     Server,
+    /// An OAuth client's secret. Its id is made of the last digits of the client's.
+    Client,
+    /// A refresh token.
+    Refresh,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Key(Environment::Prod), Self::Key(Environment::Dev), Self::Admin, Self::Server];
+    const ALL: [Self; 6] = [
+        Self::Key(Environment::Prod),
+        Self::Key(Environment::Dev),
+        Self::Admin,
+        Self::Server,
+        Self::Client,
+        Self::Refresh,
+    ];
 
     /// The text before the id.
     #[must_use]
@@ -38,6 +50,8 @@ impl Kind {
             Self::Key(Environment::Dev) => "mcp_dev_",
             Self::Admin => "mcp_admin_",
             Self::Server => "mcp_server_",
+            Self::Client => "mcp_client_",
+            Self::Refresh => "mcp_refresh_",
         }
     }
 }
@@ -54,7 +68,13 @@ impl Credential {
         use rand::RngExt;
         let mut bits = Zeroizing::new([0_u8; 32]);
         rand::rng().fill(&mut bits[..]);
-        let secret = Zeroizing::new(base62::encode_256(&bits));
+        Self::of(kind, id, &bits)
+    }
+
+    /// The credential with these 256 bits, which nobody else may be able to guess.
+    #[must_use]
+    pub fn of(kind: Kind, id: &[u8; 12], bits: &[u8; 32]) -> Self {
+        let secret = Zeroizing::new(base62::encode_256(bits));
         let mut text = Zeroizing::new(String::with_capacity(kind.prefix().len() + BODY_DIGITS));
         text.push_str(kind.prefix());
         text.push_str(std::str::from_utf8(id).unwrap_or_default());

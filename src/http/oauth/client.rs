@@ -251,7 +251,7 @@ impl Claimed<'_> {
         let prefix = match presented.kind() {
             Kind::Key(_) => KeyId::PREFIX,
             Kind::Server => ServerId::PREFIX,
-            Kind::Admin => return Err(Unproven::of(Inactive::WrongType)),
+            Kind::Admin | Kind::Client | Kind::Refresh => return Err(Unproven::of(Inactive::WrongType)),
         };
         let unproven = |cause, key| {
             let id = Some(format!("{prefix}{}", String::from_utf8_lossy(presented.id())));
