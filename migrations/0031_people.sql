@@ -34,7 +34,9 @@ create table user_checks (
     secret_key text,
     tokens     bytea,
     -- The last answer that was a good one.
-    checked_at timestamptz not null default authority_now()
+    checked_at timestamptz not null default authority_now(),
+    -- A node asks the provider just now: others do not, until then.
+    asking_until timestamptz
 );
 create index user_checks_secret_key on user_checks (secret_key) where secret_key is not null;
 

@@ -55,6 +55,8 @@ create table authorization_codes (
     client_id      text        not null,
     server_id      text        not null,
     permissions    text[]      not null,
+    -- `offline_access` was asked for.
+    offline        boolean     not null,
     redirect_uri   text        not null,
     -- Base64url of SHA-256 (RFC 7636 §4.2).
     code_challenge text        not null,
@@ -67,6 +69,6 @@ create table authorization_codes (
     expires_at     timestamptz not null,
     used_at        timestamptz,
     -- What came of it: revoked when the code is shown again.
-    family_id      uuid
+    family_id      text
 );
 create index authorization_codes_expires on authorization_codes (expires_at);

@@ -3,7 +3,7 @@
 set local lock_timeout = '5s';
 
 alter table sessions alter column key_id drop not null, alter column key_version drop not null, alter column agent_id drop not null,
-    add column client_id text, add column user_id text, add column consent_id text, add column family_id uuid;
+    add column client_id text, add column user_id text, add column consent_id text, add column family_id text;
 create index sessions_user on sessions (user_id, id) where user_id is not null;
 create index sessions_client on sessions (client_id, id) where client_id is not null;
 
@@ -22,9 +22,11 @@ select s.id, s.agent_id, s.key_id, s.server_id, s.permissions, s.act, host(s.cli
   left join users u on u.id = s.user_id
   left join clients c on c.client_id = s.client_id;
 
--- A family begins with an authorization and ends as a whole.
+-- A family begins with an authorization and ends as a whole. Its id is that of a session: what hangs on it dies with the
+-- entry of the revocation list that names it.
 create table refresh_families (
-    id          uuid        primary key,
+    id          text        primary key check (id ~ '^ses_[0-9a-f]{32}$'),
+    flow_id     text,
     consent_id  text        not null,
     user_id     text        not null,
     client_id   text        not null,
@@ -37,25 +39,28 @@ create table refresh_families (
     number      bigint      not null,
     created_at  timestamptz not null default authority_now(),
     expires_at  timestamptz not null,
-    -- Why it is over: `replayed`, `revoked`, `code_replayed`, …
-    ended_at    timestamptz,
+    -- Why it is over before its time.
     ended_by    text
 );
 create index refresh_families_expires on refresh_families (expires_at);
 create index refresh_families_consent on refresh_families (consent_id);
-create index refresh_families_user on refresh_families (user_id);
 
 create table refresh_tokens (
     -- The public part of the token.
     id           text        primary key check (id ~ '^[0-9A-Za-z]{12}$'),
-    family_id    uuid        not null references refresh_families on delete cascade,
+    family_id    text        not null references refresh_families on delete cascade,
     secret_key   text        not null,
     digest       bytea       not null check (length(digest) = 32),
-    -- Its successor; the token of the same answer; and whether anybody has shown that one since.
-    successor    text,
-    session      jsonb,
-    session_used boolean     not null default false,
     created_at   timestamptz not null default authority_now(),
-    used_at      timestamptz
+    -- Set together, once: the token that came after it, and the session token of the same answer.
+    used_at      timestamptz,
+    successor    text,
+    session_id   text,
+    session      jsonb,
+    -- Somebody has shown that session token since. Written behind.
+    session_used boolean     not null default false,
+    check ((used_at is null) = (successor is null) and (used_at is null) = (session is null))
 );
 create index refresh_tokens_family on refresh_tokens (family_id);
+create index refresh_tokens_session on refresh_tokens (session_id) where session_id is not null;
+create index refresh_tokens_secret_key on refresh_tokens (secret_key);

@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use crate::agents;
 use crate::feed::load::{Error, load_settings, load_signing};
 use crate::feed::notice::{Narrowing, Notice};
+use crate::feed::people;
 use crate::feed::pools::Pools;
 use crate::feed::store::Entry;
 use crate::feed::subscribe::notices;
@@ -21,7 +22,7 @@ use crate::revocations;
 use crate::roles;
 use crate::secrets;
 use crate::servers;
-use crate::types::id::{KeyId, OperatorId, RoleId, ServerId};
+use crate::types::id::{ClientId, KeyId, OperatorId, RoleId, ServerId};
 use crate::types::resource::Canonical;
 
 /// What a batch of entries names, each thing once however often it changed.
@@ -35,6 +36,7 @@ pub(super) struct Batch {
     agents: BTreeSet<String>,
     roles: BTreeSet<String>,
     revocations: BTreeSet<String>,
+    people: people::Names,
     narrowing: Vec<Narrowing>,
 }
 
@@ -57,6 +59,8 @@ impl Batch {
             "secret" if target.starts_with(OperatorId::PREFIX) => drop(self.operators.insert(target)),
             "secret" if target.starts_with(ServerId::PREFIX) => drop(self.servers.insert(target)),
             "grant" if target.starts_with(RoleId::PREFIX) => drop(self.roles.insert(target)),
+            "secret" | "grant" if target.starts_with(ClientId::PREFIX) => drop(self.people.clients.insert(target)),
+            kind if self.people.add(kind, &target) => {}
             kind => return KINDS.contains(&kind) && matches!(kind, "start" | "history"),
         }
         true
@@ -64,8 +68,10 @@ impl Batch {
 
     /// Reads what the entries name. Nothing is put in place yet.
     pub(super) async fn read(self, connection: &mut PgConnection) -> Result<Read, Error> {
-        let owners: Vec<String> = self.keys.iter().chain(&self.operators).chain(&self.servers).cloned().collect();
-        let holders: Vec<String> = self.keys.iter().chain(&self.roles).cloned().collect();
+        let clients = &self.people.clients;
+        let owners = self.keys.iter().chain(&self.operators).chain(&self.servers).chain(clients);
+        let owners: Vec<String> = owners.cloned().collect();
+        let holders: Vec<String> = self.keys.iter().chain(&self.roles).chain(clients).cloned().collect();
         let ids = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>();
         let secrets = if owners.is_empty() { Vec::new() } else { secrets::load_some(connection, &owners).await? };
         let granted = if holders.is_empty() { Vec::new() } else { grants::load_some(connection, &holders).await? };
@@ -94,6 +100,7 @@ impl Batch {
             return Err(Error::Unreadable(format!("revocation of {} {}", row.kind, row.target)));
         }
         Ok(Read {
+            people: self.people.read(connection).await?,
             parts: Parts::new(secrets, granted, key_roles),
             keys,
             operators,
@@ -114,6 +121,7 @@ pub(super) struct Read {
     servers: Vec<servers::Row>,
     agents: Vec<agents::Row>,
     revocations: Vec<revocations::Named>,
+    people: people::Rows,
 }
 
 impl Read {
@@ -184,6 +192,8 @@ impl Read {
                 memory.keys.insert(id, Arc::new(key));
             }
         }
+        self.names.people.forget(memory);
+        self.people.put(memory, &mut self.parts);
         self.names.forget_what_is_gone(memory);
     }
 }
@@ -191,8 +201,19 @@ impl Read {
 impl Batch {
     /// Whether nothing that memory holds is named.
     fn is_empty(&self) -> bool {
-        let Self { settings: _, signing: _, keys, operators, servers, agents, roles, revocations, narrowing: _ } = self;
-        [keys, operators, servers, agents, roles, revocations].iter().all(|names| names.is_empty())
+        let Self {
+            settings: _,
+            signing: _,
+            keys,
+            operators,
+            servers,
+            agents,
+            roles,
+            revocations,
+            people,
+            narrowing: _,
+        } = self;
+        people.is_empty() && [keys, operators, servers, agents, roles, revocations].iter().all(|names| names.is_empty())
     }
 
     /// What was named and not found is gone, or revoked for good.

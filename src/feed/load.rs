@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::agents;
 use crate::db;
 use crate::feed::Shared;
+use crate::feed::people;
 use crate::feed::pools::Pools;
 use crate::feed::store;
 use crate::feed::translate::{Parts, agent, bare_key, find, grant, revocation, version};
@@ -120,6 +121,7 @@ async fn load_others(tx: &mut PgConnection, memory: &mut Memory, parts: &mut Par
     let operators = operators::load_all(tx).await?.into_iter().filter_map(|row| parts.operator(row));
     memory.operators = operators.map(|operator| (operator.id, Arc::new(operator))).collect();
     let roles = roles::load_all(tx).await?;
+    people::Rows::all(tx).await?.put(memory, parts);
     memory.roles = roles.iter().filter_map(|id| parts.role(id)).map(|(id, role)| (id, Arc::new(role))).collect();
     Ok(())
 }

@@ -9,6 +9,7 @@ mod follow;
 mod history;
 mod load;
 mod notice;
+mod people;
 mod pools;
 mod store;
 mod subscribe;
@@ -44,7 +45,7 @@ pub use subscribe::{
 pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The kinds of feed entries that this release understands. An entry of another kind ends a node's lease for good.
-pub const KINDS: [&str; 12] = [
+pub const KINDS: [&str; 16] = [
     "start",
     "history",
     "settings",
@@ -57,6 +58,10 @@ pub const KINDS: [&str; 12] = [
     "role",
     "key",
     "revocation",
+    "provider",
+    "client",
+    "user",
+    "consent",
 ];
 
 /// This node's end of the feed.

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use crate::gate::{Key, Position, View, check_key, effective_permissions, servers_of};
 use crate::revocations::{Kind, Named};
-use crate::types::id::{KeyId, ServerId};
+use crate::types::id::{KeyId, ServerId, UserId};
 
 /// What a server has to do about what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,10 @@ pub enum About {
     Key,
     /// An agent: `agent_id` and `sub`.
     Agent,
+    /// An OAuth client: `client_id`.
+    Client,
+    /// A person: `sub`.
+    User,
     /// Everything that the server holds.
     All,
 }
@@ -112,11 +116,25 @@ pub(super) fn notice(view: View<'_>, entry: &Narrowing, row: Option<&Named>) -> 
             let overlap = key.secrets.versions().iter().filter(|version| view.now < version.expires).count() > 1;
             if overlap { at(view, key, server) } else { What::Revoked }
         })),
+        // What a person may still do where: who holds something of a person asks again.
+        ("user" | "consent", _) => Some(of_people(view, entry)),
         ("grant" | "server", Err(_)) => {
             Some(Notice::of(entry, About::All, each(servers(&entry.servers), |_| What::Changed)))
         }
         _ => None,
     }
+}
+
+/// A change of what a person may do, or allowed.
+fn of_people(view: View<'_>, entry: &Narrowing) -> Notice {
+    let consent = entry.target.parse().ok().and_then(|id| view.memory.consents.get(&id));
+    let user = consent.map(|consent| consent.user.to_string());
+    // A consent that is gone no longer says whose it was.
+    let known = user.or_else(|| entry.target.parse::<UserId>().ok().map(|id| id.to_string()));
+    let kind = if known.is_some() { About::User } else { About::All };
+    let notice = Notice::of(entry, kind, each(servers(&entry.servers), |_| What::Changed));
+    let id = known.unwrap_or_else(|| notice.id.clone());
+    Notice { id, ..notice }
 }
 
 /// What is left of a key at a server.
@@ -149,6 +167,12 @@ fn revoked(view: View<'_>, entry: &Narrowing, row: &Named) -> Option<Notice> {
             (About::Key, each(named, |server| key.map_or(What::Revoked, |key| at(view, key, server))))
         }
         Kind::Agent => (About::Agent, each(named, |_| What::Revoked)),
+        Kind::Client => (About::Client, each(named, |_| What::Revoked)),
+        Kind::User => (About::User, each(named, |_| What::Revoked)),
+        // The person may have allowed other clients too, on the same server.
+        Kind::Grant => (About::User, each(named, |_| What::Changed)),
+        // Introspection does not say with whom a person signed in.
+        Kind::Provider => (About::All, each(named, |_| What::Changed)),
         Kind::Server => (About::All, each(servers(std::slice::from_ref(&row.target)), |_| What::Revoked)),
         Kind::Project => {
             let own = view.memory.servers.iter().filter(|(_, server)| *server.project == *row.target);
@@ -163,7 +187,7 @@ fn revoked(view: View<'_>, entry: &Narrowing, row: &Named) -> Option<Notice> {
     let key_id = row.key_id.clone().filter(|_| about == About::Token);
     let agent_id = row.agent_id.clone().filter(|_| matches!(about, About::Token | About::Key));
     let notice = Notice::of(entry, about, to);
-    let id = if about == About::All { notice.id.clone() } else { row.target.clone() };
+    let id = if about == About::All { notice.id.clone() } else { row.subject.clone() };
     Some(Notice { id, key_id, agent_id, issued_before: row.issued_before, ..notice })
 }
 
@@ -266,6 +290,7 @@ mod tests {
                 id: "rev_1".to_owned(),
                 kind: kind.as_str().to_owned(),
                 target: target.to_owned(),
+                subject: target.to_owned(),
                 issued_before: None,
                 prune_at: None,
                 history: 1,

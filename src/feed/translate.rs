@@ -133,6 +133,16 @@ impl Parts {
         Some((Canonical::parse(&row.canonical).ok()?, server))
     }
 
+    /// The secrets of an owner that is none of these.
+    pub(super) fn secrets_of(&mut self, owner: &str) -> Secrets {
+        self.secrets.remove(owner).unwrap_or_default()
+    }
+
+    /// The grants of a holder that is none of these.
+    pub(super) fn grants_of(&mut self, holder: &str) -> Vec<Grant> {
+        self.grants.remove(holder).unwrap_or_default()
+    }
+
     pub(super) fn role(&mut self, id: &str) -> Option<(RoleId, Role)> {
         Some((id.parse().ok()?, Role { grants: self.grants.remove(id).unwrap_or_default() }))
     }
@@ -189,6 +199,10 @@ pub(super) fn revocation(row: &revocations::Known) -> Option<(Subject, Cutoff, T
         revocations::Kind::KeySessions => Subject::KeySessions(target.parse().ok()?),
         revocations::Kind::Agent => Subject::Agent(target.parse().ok()?),
         revocations::Kind::Server => Subject::Server(target.parse().ok()?),
+        revocations::Kind::Client => Subject::Client(target.parse().ok()?),
+        revocations::Kind::User => Subject::User(target.parse().ok()?),
+        revocations::Kind::Grant => Subject::Consent(target.parse().ok()?),
+        revocations::Kind::Provider => Subject::Provider(target.parse().ok()?),
         revocations::Kind::Project => Subject::Project(target.into()),
         revocations::Kind::SigningKey => Subject::SigningKey(target.into()),
         revocations::Kind::Operator => Subject::Operator(target.parse().ok()?),

@@ -21,6 +21,12 @@ pub enum Inactive {
     AgentDisabled,
     /// Its server is switched off.
     ServerDisabled,
+    /// The client that it was issued to is switched off.
+    ClientDisabled,
+    /// The person whom it stands for is switched off.
+    UserDisabled,
+    /// The provider that the person signed in with is switched off.
+    ProviderDisabled,
     /// It is for another server.
     WrongServer,
     /// It is for the other environment.
@@ -45,7 +51,7 @@ pub enum Inactive {
 
 impl Inactive {
     /// Every cause.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Malformed,
         Self::Unknown,
         Self::WrongSecret,
@@ -55,6 +61,9 @@ impl Inactive {
         Self::KeyDisabled,
         Self::AgentDisabled,
         Self::ServerDisabled,
+        Self::ClientDisabled,
+        Self::UserDisabled,
+        Self::ProviderDisabled,
         Self::WrongServer,
         Self::WrongEnvironment,
         Self::ExchangeRequired,
@@ -80,6 +89,9 @@ impl Inactive {
             Self::KeyDisabled => "key_disabled",
             Self::AgentDisabled => "agent_disabled",
             Self::ServerDisabled => "server_disabled",
+            Self::ClientDisabled => "client_disabled",
+            Self::UserDisabled => "user_disabled",
+            Self::ProviderDisabled => "provider_disabled",
             Self::WrongServer => "wrong_server",
             Self::WrongEnvironment => "wrong_environment",
             Self::ExchangeRequired => "exchange_required",

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::gate::session::{check_session, effective_permissions, verify_session};
-use crate::gate::{Inactive, Key, Position, Server, Verified, Version, View, authenticate_key};
+use crate::gate::session::{check_session, verify_session};
+use crate::gate::{
+    Holder, Inactive, Key, Position, Server, Verified, Version, View, authenticate_key, effective_permissions,
+};
 use crate::types::credential::{Kind, Presented};
 use crate::types::id::KeyId;
 use crate::types::permission::Permissions;
@@ -17,6 +19,8 @@ pub enum Asker<'a> {
     Server(&'a Server),
     /// The holder of a key, about that key and its tokens.
     Holder(KeyId),
+    /// An OAuth client, by its `client_id`, about its own tokens.
+    Client(&'a str),
 }
 
 /// What is asked.
@@ -50,6 +54,8 @@ pub enum Active<'a> {
         permissions: Cow<'a, Permissions>,
         /// The server it is for.
         server: &'a Server,
+        /// What the person is called whom it stands for.
+        username: Option<&'a str>,
     },
 }
 
@@ -99,6 +105,7 @@ fn key<'a>(view: View<'a>, question: Question<'a>, presented: &Presented<'_>) ->
     let permissions = match question.asker {
         Asker::Holder(holder) if holder != id => return Err(refused(Inactive::WrongServer)),
         Asker::Holder(_) => Cow::Owned(everything(view, caller.key)),
+        Asker::Client(_) => return Err(refused(Inactive::WrongServer)),
         Asker::Server(server) => {
             if caller.key.environment != server.environment {
                 return Err(refused(Inactive::WrongEnvironment));
@@ -119,19 +126,28 @@ fn key<'a>(view: View<'a>, question: Question<'a>, presented: &Presented<'_>) ->
 fn session<'a>(view: View<'a>, question: Question<'a>) -> Result<Active<'a>, Refusal> {
     let token = verify_session(view, question.token).map_err(|cause| (cause, None))?;
     let claims = &token.claims;
-    let key = Some(claims.key_id);
+    let key = token.holder.key();
+    let own = || view.memory.servers.get(&claims.srv).ok_or((Inactive::Unknown, key));
     let server = match question.asker {
         Asker::Server(server) => server,
-        Asker::Holder(holder) if holder == claims.key_id => {
-            view.memory.servers.get(&claims.srv).ok_or((Inactive::Unknown, key))?
-        }
-        Asker::Holder(_) => return Err((Inactive::WrongServer, key).into()),
+        Asker::Holder(holder) if key == Some(holder) => own()?,
+        // An exchanged token keeps the key that it comes from, and a key's id is no client's.
+        Asker::Client(client) if key.is_none() && *claims.client_id == *client => own()?,
+        Asker::Holder(_) | Asker::Client(_) => return Err((Inactive::WrongServer, key).into()),
     };
     match check_session(view, &token, server, question.address) {
-        Ok(permissions) => Ok(Active::Session { permissions, token, server }),
+        Ok(permissions) => {
+            let username = username(view, &token.holder);
+            Ok(Active::Session { permissions, token, server, username })
+        }
         Err(Inactive::NotYet) => Err(Refusal::Ahead(token.position)),
         Err(cause) => Err((cause, key).into()),
     }
+}
+
+fn username<'a>(view: View<'a>, holder: &Holder) -> Option<&'a str> {
+    let Holder::Consent(id) = holder else { return None };
+    view.memory.users.get(&view.memory.consents.get(id)?.user)?.username.as_deref()
 }
 
 fn everything(view: View<'_>, key: &Key) -> Permissions {

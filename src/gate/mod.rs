@@ -4,8 +4,10 @@
 //! while the lease that memory was read under runs ([`Live::answer`]).
 
 mod cause;
+mod claims;
 mod introspect;
 mod lease;
+mod lineage;
 mod live;
 mod map;
 mod memory;
@@ -16,8 +18,11 @@ mod things;
 mod verified;
 
 pub use cause::Inactive;
+pub use claims::{Actor, Ancestor, Claims, Holder};
 pub use introspect::{Active, Asker, Question, Verdict, introspect};
 pub use lease::{Position, Round, Stale};
+pub(crate) use lineage::servers_of;
+pub use lineage::{check_holder, effective_permissions, own_permissions};
 pub use live::{Live, SessionVerifier, SettingsNow, View};
 pub use map::Map;
 pub use memory::Memory;
@@ -25,7 +30,9 @@ pub use principals::{
     KeyCaller, KeyShown, authenticate_key, authenticate_operator, authenticate_server, check_key, recognise_key,
 };
 pub use revoked::{Cutoff, Revoked, Subject, SubjectKind};
-pub use session::{Actor, Ancestor, Claims, check_session, effective_permissions, verify_session};
-pub(crate) use session::{algorithm, servers_of};
-pub use things::{Agent, Grant, Key, Operator, Role, SecretKeyId, Secrets, Server, Version};
+pub(crate) use session::algorithm;
+pub use session::{check_session, verify_session};
+pub use things::{
+    Agent, Client, Consent, Grant, Key, Operator, Provider, Role, SecretKeyId, Secrets, Server, User, Version,
+};
 pub use verified::{Verified, VerifiedTokens};

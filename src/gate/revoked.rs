@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::gate::{Map, Position};
 use crate::types::clock::Timestamp;
-use crate::types::id::{AgentId, KeyId, OperatorId, ServerId, SessionId};
+use crate::types::id::{AgentId, ClientId, ConsentId, KeyId, OperatorId, ProviderId, ServerId, SessionId, UserId};
 
 /// Tokens issued up to this long after an `issued_before` die with it: clocks that stamped `iat` may have been ahead.
 const ISSUED_BEFORE_MARGIN: Duration = Duration::from_secs(5);
@@ -19,6 +19,10 @@ pub enum SubjectKind {
     KeySessions,
     Agent,
     Server,
+    Client,
+    User,
+    Consent,
+    Provider,
     Project,
     SigningKey,
     Operator,
@@ -41,7 +45,15 @@ pub enum Subject {
     Agent(AgentId),
     /// What was issued for a server so far.
     Server(ServerId),
-    /// What was issued in a project so far: to its agents, or for its servers.
+    /// What was issued to a client so far.
+    Client(ClientId),
+    /// What was issued for a person so far.
+    User(UserId),
+    /// What was issued on a person's word to a client so far.
+    Consent(ConsentId),
+    /// What was issued for those who signed in with a provider so far.
+    Provider(ProviderId),
+    /// What was issued in a project so far: to its agents and clients, or for its servers.
     Project(Arc<str>),
     /// Everything a signing key ever signed.
     SigningKey(Arc<str>),
@@ -61,6 +73,10 @@ impl Subject {
             Self::KeySessions(_) => SubjectKind::KeySessions,
             Self::Agent(_) => SubjectKind::Agent,
             Self::Server(_) => SubjectKind::Server,
+            Self::Client(_) => SubjectKind::Client,
+            Self::User(_) => SubjectKind::User,
+            Self::Consent(_) => SubjectKind::Consent,
+            Self::Provider(_) => SubjectKind::Provider,
             Self::Project(_) => SubjectKind::Project,
             Self::SigningKey(_) => SubjectKind::SigningKey,
             Self::Operator(_) => SubjectKind::Operator,

@@ -9,7 +9,7 @@ use crate::gate::Inactive;
 use crate::types::alg::Alg;
 use crate::types::clock::Timestamp;
 use crate::types::environment::Environment;
-use crate::types::id::{AgentId, KeyId, OperatorId, RoleId, ServerId};
+use crate::types::id::{AgentId, ClientId, ConsentId, KeyId, OperatorId, ProviderId, RoleId, ServerId, UserId};
 use crate::types::keyring::Keyring;
 use crate::types::permission::{Permissions, ServerScope};
 
@@ -242,6 +242,58 @@ pub struct Server {
 pub struct Role {
     /// What it grants.
     pub grants: Vec<Grant>,
+}
+
+/// An OAuth client: an application.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Its id.
+    pub id: ClientId,
+    /// What stands in requests and tokens: its id, or the address of its metadata document.
+    pub client_id: Arc<str>,
+    /// Its project.
+    pub project: Arc<str>,
+    /// Switched off, with all that people allowed it.
+    pub disabled: bool,
+    /// What it may do by itself, without a person.
+    pub grants: Vec<Grant>,
+    /// Its client secret's versions.
+    pub secrets: Secrets,
+}
+
+/// Somebody whom people sign in with.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Switched off, with all who signed in with it.
+    pub disabled: bool,
+}
+
+/// A person.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// With whom it signs in.
+    pub provider: ProviderId,
+    /// What it is called there.
+    pub username: Option<Arc<str>>,
+    /// Switched off.
+    pub disabled: bool,
+    /// What the provider's claims gave it.
+    pub roles: Vec<RoleId>,
+}
+
+/// What a person allowed a client on a server.
+#[derive(Clone, Debug)]
+pub struct Consent {
+    /// Its id.
+    pub id: ConsentId,
+    /// Who.
+    pub user: UserId,
+    /// Whom.
+    pub client: ClientId,
+    /// Where.
+    pub server: ServerId,
+    /// What.
+    pub permissions: Permissions,
 }
 
 /// An operator.

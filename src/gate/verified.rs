@@ -5,15 +5,16 @@
 //! or a disablement, so an entry that is put in late does no harm.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use foldhash::quality::RandomState;
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 
-use crate::gate::session::{Ancestor, Claims};
-use crate::gate::{Inactive, Position};
+use crate::gate::{Ancestor, Claims, Holder, Inactive, Position};
 use crate::types::clock::Timestamp;
+use crate::types::id::SessionId;
 
 /// Bytes that remembered tokens may take; some thirty thousand tokens. What is shown least makes room.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -31,8 +32,11 @@ pub struct Verified {
     pub kid: Arc<str>,
     /// What its issuer had published before it authorised: its claim `pos`.
     pub position: Position,
-    /// Its claim `anc`.
+    /// On whose rights it rests.
+    pub holder: Holder,
+    /// Its claim `anc`, without the holder.
     pub(super) ancestors: Vec<Ancestor>,
+    shown: AtomicBool,
     /// When the oldest token that it comes from was issued: exchanging it again makes nothing younger.
     pub(super) issued: Timestamp,
 }
@@ -43,12 +47,24 @@ impl Verified {
     /// It hangs on something that we do not understand, which is then dead.
     pub(super) fn new(claims: Claims, kid: Arc<str>) -> Result<Self, Inactive> {
         let position = claims.pos.parse().map_err(|_| Inactive::Malformed)?;
-        let ancestors = claims.anc.iter().map(|ancestor| ancestor.parse()).collect::<Result<Vec<Ancestor>, _>>()?;
+        let mut ancestors = claims.anc.iter().map(|ancestor| ancestor.parse()).collect::<Result<Vec<Ancestor>, _>>()?;
+        let holder = Holder::of(&claims, &mut ancestors)?;
         let issued = ancestors.iter().fold(claims.iat, |oldest, ancestor| match ancestor {
             Ancestor::Token(_, issued) => oldest.min(*issued),
-            Ancestor::Key(..) | Ancestor::SigningKey(_) => oldest,
+            _ => oldest,
         });
-        Ok(Self { claims, kid, position, ancestors, issued: Timestamp::from_seconds(issued) })
+        let shown = AtomicBool::new(false);
+        Ok(Self { claims, kid, position, holder, ancestors, shown, issued: Timestamp::from_seconds(issued) })
+    }
+
+    /// Its id, once, if it rests on what a person allowed: then it may have come with a refresh token, which is not
+    /// answered a second time after this one was shown.
+    #[must_use]
+    pub fn first_shown(&self) -> Option<SessionId> {
+        let of_person = matches!(self.holder, Holder::Consent(_));
+        // Looked at before it is set: what all threads read is written once.
+        let first = of_person && !self.shown.load(Ordering::Relaxed) && !self.shown.swap(true, Ordering::Relaxed);
+        first.then_some(self.claims.jti)
     }
 
     fn bytes(&self) -> usize {
@@ -139,12 +155,12 @@ mod tests {
             exp: 2_000,
             scope: "tools/list".to_owned(),
             permissions: Permissions::parse(["tools/list"]).unwrap(),
-            agent_id: agent,
+            agent_id: Some(agent),
             environment: Environment::Prod,
-            key_id: key,
+            key_id: Some(key),
             act: None,
             srv: ServerId::random(),
-            kv: 1,
+            kv: Some(1),
             anc,
             pos: "1.7".to_owned(),
         }

@@ -12,8 +12,9 @@ use time::OffsetDateTime;
 
 use crate::db::{self, Db};
 use crate::secrets::{self, Rehash, Use};
+use crate::sessions::refresh;
 use crate::types::clock::Timestamp;
-use crate::types::id::{KeyId, OperatorId, ServerId};
+use crate::types::id::{KeyId, OperatorId, ServerId, SessionId};
 
 pub use store::{Event, events, expire};
 
@@ -23,6 +24,8 @@ const COUNTS_MAX: usize = 20_000;
 const USES_MAX: usize = 2_000_000;
 /// Digests that wait to be made anew.
 const REHASHES_MAX: usize = 10_000;
+/// Tokens of people whose first use waits to be written.
+const SHOWN_MAX: usize = 100_000;
 /// A version's last use is written at most once in this time.
 const USE_WRITE_MICROS: i64 = 60_000_000;
 const BATCH_MAX: usize = 5_000;
@@ -97,6 +100,7 @@ struct Memory {
     counts: HashMap<Count, i64, RandomState>,
     uses: HashMap<(Owner, i32), LastUse, RandomState>,
     rehashes: HashMap<(String, i32), Rehash>,
+    shown: Vec<SessionId>,
     dropped: u64,
 }
 
@@ -149,6 +153,15 @@ impl Noting<'_> {
                 let first = LastUse { place, written: Timestamp::from_micros(0) };
                 memory.uses.insert((owner, version), first);
             }
+        }
+    }
+}
+
+impl Noting<'_> {
+    /// A token of a person was shown for the first time.
+    pub fn shown(&mut self, session: SessionId) {
+        if self.0.shown.len() < SHOWN_MAX {
+            self.0.shown.push(session);
         }
     }
 }
@@ -212,11 +225,14 @@ impl Observations {
             last.place.at > last.written || now.micros() - last.place.at.micros() < 10 * USE_WRITE_MICROS
         });
         let rehashes = memory.rehashes.drain().map(|(_, rehash)| rehash).collect();
-        Due { counts, uses, rehashes }
+        let few = memory.shown.len().saturating_sub(BATCH_MAX);
+        let shown = memory.shown.split_off(few);
+        Due { counts, uses, rehashes, shown }
     }
 
     fn put_back(&self, due: Due) {
         let mut memory = self.lock();
+        memory.shown.extend(due.shown);
         for (count, number) in due.counts {
             *memory.counts.entry(count).or_insert(0) += number;
         }
@@ -237,11 +253,12 @@ struct Due {
     counts: Vec<(Count, i64)>,
     uses: Vec<((Owner, i32), Use)>,
     rehashes: Vec<Rehash>,
+    shown: Vec<SessionId>,
 }
 
 impl Due {
     fn is_empty(&self) -> bool {
-        self.counts.is_empty() && self.uses.is_empty() && self.rehashes.is_empty()
+        self.counts.is_empty() && self.uses.is_empty() && self.rehashes.is_empty() && self.shown.is_empty()
     }
 
     async fn write(&self, db: &Db) -> db::Result<()> {
@@ -252,6 +269,10 @@ impl Due {
         }
         for rehash in &self.rehashes {
             secrets::rehash(&mut tx, rehash).await?;
+        }
+        if !self.shown.is_empty() {
+            let sessions: Vec<String> = self.shown.iter().map(ToString::to_string).collect();
+            refresh::note_used(&mut tx, &sessions).await?;
         }
         if !self.counts.is_empty() {
             let rows: Vec<store::Row> = self.counts.iter().map(|(count, number)| row(count, *number)).collect();

@@ -17,7 +17,7 @@ use crate::types::id::RevocationId;
 use crate::types::page::{After, Listed, Page};
 
 pub use revoker::{QUEUE_MAX, Revoked, Revoker};
-pub use store::{Known, Named, load_all, load_some, project_of, prune, restore, settle};
+pub use store::{Known, Named, Reached, load_all, load_some, prune, reach, restore, settle};
 
 /// What may be revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -32,6 +32,14 @@ pub enum Kind {
     Agent,
     /// What was issued for a server so far.
     Server,
+    /// What was issued to an OAuth client so far.
+    Client,
+    /// What was issued for a person so far.
+    User,
+    /// What was issued so far on what a person allowed a client on a server.
+    Grant,
+    /// What was issued so far for those who signed in with an identity provider.
+    Provider,
     /// What was issued in a project so far.
     Project,
     /// Everything that a signing key ever signed.
@@ -48,11 +56,15 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Token,
         Self::Key,
         Self::Agent,
         Self::Server,
+        Self::Client,
+        Self::User,
+        Self::Grant,
+        Self::Provider,
         Self::Project,
         Self::SigningKey,
         Self::All,
@@ -68,6 +80,10 @@ impl Kind {
             Self::Key => "key",
             Self::Agent => "agent",
             Self::Server => "server",
+            Self::Client => "client",
+            Self::User => "user",
+            Self::Grant => "grant",
+            Self::Provider => "provider",
             Self::Project => "project",
             Self::SigningKey => "signing_key",
             Self::All => "all",

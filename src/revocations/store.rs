@@ -206,34 +206,48 @@ pub(super) async fn places(connection: &mut PgConnection, ids: &[String]) -> db:
     .await?)
 }
 
-/// The project of what is to be revoked, if the caller reaches it. A token is reached through its agent's project and
-/// through its server's.
+/// What is to be revoked, as entries name it.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    /// Its id: of a project its name, of a client that was named by the address of its document its own id.
+    pub target: String,
+    /// Its project; `None`: it belongs to none, as people and providers.
+    pub project: Option<String>,
+}
+
+/// What is to be revoked, if the caller reaches it. A token is reached through its agent's project and through its
+/// server's, what a person allowed through the server's and the client's; people and providers by who reaches all projects.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn project_of(
+pub async fn reach(
     connection: &mut PgConnection,
     projects: Option<&[String]>,
     kind: super::Kind,
     target: &str,
-) -> db::Result<Option<String>> {
-    let row = sqlx::query!(
-        r#"select project as "project!" from (
-               select a.project from keys k join agents a on a.id = k.agent_id where $2 = 'key' and k.id = $3
-               union all select project from agents where $2 = 'agent' and id = $3
-               union all select project from servers where $2 = 'server' and id = $3
-               union all select name from projects where $2 = 'project' and (name = $3 or id = $3)
-               union all select a.project from sessions s join agents a on a.id = s.agent_id where $2 = 'token' and s.id = $3
-               union all select v.project from sessions s join servers v on v.id = s.server_id where $2 = 'token' and s.id = $3
+) -> db::Result<Option<Reached>> {
+    Ok(sqlx::query_as!(
+        Reached,
+        r#"select target as "target!", project from (
+               select k.id as target, a.project from keys k join agents a on a.id = k.agent_id where $2 = 'key' and k.id = $3
+               union all select id, project from agents where $2 = 'agent' and id = $3
+               union all select id, project from servers where $2 = 'server' and id = $3
+               union all select name, name from projects where $2 = 'project' and (name = $3 or id = $3)
+               union all select s.id, a.project from sessions s join agents a on a.id = s.agent_id where $2 = 'token' and s.id = $3
+               union all select s.id, v.project from sessions s join servers v on v.id = s.server_id where $2 = 'token' and s.id = $3
+               union all select id, project from clients where $2 = 'client' and (id = $3 or client_id = $3)
+               union all select c.id, v.project from consents c join servers v on v.id = c.server_id where $2 = 'grant' and c.id = $3
+               union all select c.id, l.project from consents c join clients l on l.id = c.client_id where $2 = 'grant' and c.id = $3
+               union all select id, null from users where $2 = 'user' and id = $3
+               union all select id, null from providers where $2 = 'provider' and id = $3
            ) as found where $1::text[] is null or project = any($1) limit 1"#,
         projects,
         kind.as_str(),
         target,
     )
     .fetch_optional(connection)
-    .await?;
-    Ok(row.map(|row| row.project))
+    .await?)
 }
 
 /// All entries, each handed over as it arrives.
@@ -262,6 +276,8 @@ pub struct Named {
     pub kind: String,
     /// Which one.
     pub target: String,
+    /// Which one, in the words of introspection: of a client its `client_id`, of what a person allowed the person.
+    pub subject: String,
     /// Only what was issued up to then.
     pub issued_before: Option<OffsetDateTime>,
     /// The feed's history when it was made.
@@ -270,7 +286,7 @@ pub struct Named {
     pub number: i64,
     /// When everything it kills has expired, if it does.
     pub prune_at: Option<OffsetDateTime>,
-    /// The servers that a token is for, or on which a key or an agent's keys have grants.
+    /// The servers that a token is for, on which a key or an agent's keys have grants, or on which people allowed something.
     pub servers: Vec<String>,
     /// The key of a token.
     pub key_id: Option<String>,
@@ -314,7 +330,17 @@ pub async fn load_some(connection: &mut PgConnection, ids: &[String]) -> db::Res
                            select g.server_id from keys k join grants g on g.holder = k.id where k.agent_id = r.target
                            union select g.server_id from keys k join key_roles kr on kr.key_id = k.id
                                  join grants g on g.holder = kr.role_id where k.agent_id = r.target)
-                       else '{}' end as "servers!"
+                       when r.kind = 'client' then array(
+                           select server_id from grants where holder = r.target
+                           union select server_id from consents where client_id = r.target)
+                       when r.kind = 'user' then array(select server_id from consents where user_id = r.target)
+                       when r.kind = 'grant' then array(select server_id from consents where id = r.target)
+                       when r.kind = 'provider' then array(
+                           select distinct c.server_id from users u join consents c on c.user_id = u.id where u.provider_id = r.target)
+                       else '{}' end as "servers!",
+                  case r.kind when 'client' then coalesce((select client_id from clients where id = r.target), r.target)
+                              when 'grant' then coalesce((select user_id from consents where id = r.target), r.target)
+                              else r.target end as "subject!"
            from revocations r left join sessions t on r.kind = 'token' and t.id = r.target
                 left join keys k on r.kind in ('key', 'key_sessions') and k.id = r.target
            where r.id = any($1)"#,

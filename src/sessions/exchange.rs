@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::gate::{
-    Actor, Ancestor, Claims, Inactive, KeyCaller, Server, Verified, View, authenticate_key, check_session,
+    Actor, Ancestor, Holder, Inactive, KeyCaller, Server, Verified, View, authenticate_key, check_session,
     effective_permissions, verify_session,
 };
-use crate::sessions::authorise::{Draft, Parts, Refusal, Wish, draft, narrow, target};
+use crate::sessions::authorise::{Draft, Parts, Refusal, Wish, draft, named, narrow, target};
+use crate::sessions::bearer::Bearer;
 use crate::types::clock::Timestamp;
 use crate::types::credential::Presented;
 use crate::types::permission::Permissions;
@@ -65,7 +66,7 @@ pub fn exchange(view: View<'_>, asked: &Exchange<'_>) -> Result<Draft, Refusal> 
         return Err(Refusal::InvalidRequest("the token was exchanged too often, one from another".to_owned()));
     }
     let parts = Parts {
-        caller: &subject.caller,
+        bearer: &subject.bearer,
         server: &subject.server,
         granted,
         ends,
@@ -78,7 +79,7 @@ pub fn exchange(view: View<'_>, asked: &Exchange<'_>) -> Result<Draft, Refusal> 
 
 /// Whose rights are passed on.
 struct Subject {
-    caller: KeyCaller,
+    bearer: Bearer,
     server: Arc<Server>,
     held: Permissions,
     ends: Timestamp,
@@ -103,19 +104,19 @@ impl Subject {
             return Err(Refusal::InvalidTarget);
         }
         let ends = caller.version.expires;
-        Ok(Self { caller, server, held, ends, act: None, ancestors: Vec::new() })
+        Ok(Self { bearer: Bearer::Key(caller), server, held, ends, act: None, ancestors: Vec::new() })
     }
 
     fn session(view: View<'_>, asked: &Exchange<'_>) -> Result<Self, Refusal> {
         let good = good_session(view, asked.subject_token, asked.wish.address, "subject_token")?;
         let Good { token, server, held, ancestors } = good;
         let claims = &token.claims;
-        let caller = holder(view, claims).ok_or_else(|| not_good("subject_token"))?;
+        let bearer = Bearer::of(view, &token.holder).ok_or_else(|| not_good("subject_token"))?;
         // The audience stays: the resource may only repeat it.
-        if !asked.wish.resources.is_empty() && target(view, &caller.key, &asked.wish.resources)?.id != server.id {
+        if !asked.wish.resources.is_empty() && named(view, &asked.wish.resources)?.id != server.id {
             return Err(Refusal::InvalidTarget);
         }
-        Ok(Self { caller, server, held, ends: Timestamp::from_seconds(claims.exp), act: claims.act.clone(), ancestors })
+        Ok(Self { bearer, server, held, ends: Timestamp::from_seconds(claims.exp), act: claims.act.clone(), ancestors })
     }
 }
 
@@ -139,7 +140,7 @@ fn actor(view: View<'_>, asked: &Exchange<'_>, subject: &Subject) -> Result<Opti
             None => Acting::by_session(view, token, asked.wish.address, subject)?,
         },
         None => match asked.client {
-            Some(client) if client.key.agent != subject.caller.key.agent => {
+            Some(client) if Some(client.key.agent) != subject.bearer.agent() => {
                 Acting::by_key(view, client, &subject.server)
             }
             // The same agent's key, or nobody: nothing but a smaller token.
@@ -164,10 +165,12 @@ impl Acting {
     fn by_session(view: View<'_>, token: &str, address: Option<IpAddr>, subject: &Subject) -> Result<Self, Refusal> {
         let Good { token, server, held, mut ancestors } = good_session(view, token, address, "actor_token")?;
         let claims = &token.claims;
+        // Only agents act for others.
+        let Holder::Key { id, version, .. } = token.holder else { return Err(not_good("actor_token")) };
         if server.id != subject.server.id {
             return Err(Refusal::InvalidTarget);
         }
-        ancestors.push(Ancestor::Key(claims.key_id, claims.kv).to_claim());
+        ancestors.push(Ancestor::Key(id, version).to_claim());
         Ok(Self { agent: claims.sub.clone(), held, ends: Timestamp::from_seconds(claims.exp), ancestors })
     }
 }
@@ -195,14 +198,6 @@ fn good_session(view: View<'_>, token: &str, address: Option<IpAddr>, which: &st
         Err(Inactive::NotYet) => Err(Refusal::Ahead(token.position)),
         Err(_) => Err(not_good(which)),
     }
-}
-
-/// The key that a checked token is from, as if it had been presented.
-fn holder(view: View<'_>, claims: &Claims) -> Option<KeyCaller> {
-    let key = Arc::clone(view.memory.keys.get(&claims.key_id)?);
-    let agent = Arc::clone(view.memory.agents.get(&key.agent)?);
-    let version = *key.secrets.live(claims.kv, view.now)?;
-    Some(KeyCaller { key, agent, version })
 }
 
 fn not_good(which: &str) -> Refusal {

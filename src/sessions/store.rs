@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use crate::db;
 use crate::db::partitions;
+use crate::gate::Holder;
 use crate::sessions::Draft;
 use crate::types::caller::Caller;
 use crate::types::clock::Timestamp;
@@ -17,9 +18,13 @@ const EXPIRE_BATCH: i64 = 10_000;
 #[derive(Clone, Debug, serde::Serialize)]
 pub(super) struct New {
     pub(super) id: String,
-    pub(super) key_id: String,
-    pub(super) key_version: i32,
-    pub(super) agent_id: String,
+    pub(super) key_id: Option<String>,
+    pub(super) key_version: Option<i32>,
+    pub(super) agent_id: Option<String>,
+    pub(super) user_id: Option<String>,
+    pub(super) client_id: Option<String>,
+    pub(super) consent_id: Option<String>,
+    pub(super) family_id: Option<String>,
     pub(super) server_id: String,
     pub(super) permissions: Vec<String>,
     pub(super) act: Option<Value>,
@@ -35,11 +40,20 @@ pub(super) struct New {
 impl New {
     pub(super) fn of(draft: &Draft, kid: &str) -> Self {
         let claims = &draft.claims;
+        let (user_id, client_id, consent_id) = match draft.holder {
+            Holder::Key { .. } => (None, None, None),
+            Holder::Consent(id) => (Some(claims.sub.clone()), Some(claims.client_id.clone()), Some(id.to_string())),
+            Holder::Client(_) => (None, Some(claims.client_id.clone()), None),
+        };
         Self {
             id: claims.jti.to_string(),
-            key_id: claims.key_id.to_string(),
+            key_id: claims.key_id.map(|id| id.to_string()),
             key_version: claims.kv,
-            agent_id: claims.agent_id.to_string(),
+            agent_id: claims.agent_id.map(|id| id.to_string()),
+            user_id,
+            client_id,
+            consent_id,
+            family_id: draft.family.map(|id| id.to_string()),
             server_id: claims.srv.to_string(),
             permissions: claims.permissions.iter().map(ToString::to_string).collect(),
             act: claims.act.as_ref().and_then(|act| serde_json::to_value(act).ok()),
@@ -60,22 +74,27 @@ pub(super) async fn insert(tx: &mut PgConnection, rows: &[New]) -> db::Result<()
     let column = |of: fn(&New) -> &str| rows.iter().map(of).collect::<Vec<&str>>();
     let list = |of: fn(&New) -> &[String]| rows.iter().map(|row| of(row).join(" ")).collect::<Vec<String>>();
     let number = |of: fn(&New) -> i64| rows.iter().map(of).collect::<Vec<i64>>();
-    let key_versions: Vec<i32> = rows.iter().map(|row| row.key_version).collect();
+    let some = |of: fn(&New) -> Option<&String>| {
+        rows.iter().map(|row| of(row).map(String::as_str)).collect::<Vec<Option<&str>>>()
+    };
+    let key_versions: Vec<Option<i32>> = rows.iter().map(|row| row.key_version).collect();
     let acts: Vec<Option<Value>> = rows.iter().map(|row| row.act.clone()).collect();
     let addresses: Vec<Option<&str>> = rows.iter().map(|row| row.client_ip.as_deref()).collect();
     sqlx::query!(
         "insert into sessions (id, key_id, key_version, agent_id, server_id, permissions, act, ancestors, client_ip,
-                               history, number, kid, issued_at, expires_at)
+                               history, number, kid, issued_at, expires_at, user_id, client_id, consent_id, family_id)
          select id, key_id, key_version, agent_id, server_id, string_to_array(permissions, ' '), act,
-                string_to_array(ancestors, ' '), client_ip::inet, history, number, kid, to_timestamp(issued_at), to_timestamp(expires_at)
+                string_to_array(ancestors, ' '), client_ip::inet, history, number, kid, to_timestamp(issued_at), to_timestamp(expires_at),
+                user_id, client_id, consent_id, family_id
          from unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[],
-                     $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::bigint[])
+                     $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::bigint[],
+                     $15::text[], $16::text[], $17::text[], $18::text[])
               as r (id, key_id, key_version, agent_id, server_id, permissions, act, ancestors, client_ip, history, number, kid,
-                    issued_at, expires_at)",
+                    issued_at, expires_at, user_id, client_id, consent_id, family_id)",
         &column(|row| &row.id) as &[&str],
-        &column(|row| &row.key_id) as &[&str],
-        &key_versions,
-        &column(|row| &row.agent_id) as &[&str],
+        &some(|row| row.key_id.as_ref()) as &[Option<&str>],
+        &key_versions as &[Option<i32>],
+        &some(|row| row.agent_id.as_ref()) as &[Option<&str>],
         &column(|row| &row.server_id) as &[&str],
         &list(|row| &row.permissions),
         &acts as &[Option<Value>],
@@ -86,6 +105,10 @@ pub(super) async fn insert(tx: &mut PgConnection, rows: &[New]) -> db::Result<()
         &column(|row| &row.kid) as &[&str],
         &number(|row| row.issued_at),
         &number(|row| row.expires_at),
+        &some(|row| row.user_id.as_ref()) as &[Option<&str>],
+        &some(|row| row.client_id.as_ref()) as &[Option<&str>],
+        &some(|row| row.consent_id.as_ref()) as &[Option<&str>],
+        &some(|row| row.family_id.as_ref()) as &[Option<&str>],
     )
     .execute(tx)
     .await?;
@@ -98,9 +121,17 @@ pub struct Session {
     /// The token's `jti`.
     pub id: String,
     /// To which agent it was issued.
-    pub agent_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
     /// From which key.
-    pub key_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    /// For which person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// To which OAuth client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
     /// For which server.
     pub server_id: String,
     /// With which permissions.
@@ -129,6 +160,10 @@ pub struct Filter {
     pub agent_id: Option<String>,
     /// From which key.
     pub key_id: Option<String>,
+    /// For which person.
+    pub user_id: Option<String>,
+    /// To which OAuth client.
+    pub client_id: Option<String>,
     /// For which server.
     pub server_id: Option<String>,
     /// `active`, `expired` or `revoked`.
@@ -154,7 +189,7 @@ pub async fn list(
     } else {
         sqlx::query_as!(
             Session,
-            r#"select id as "id!", agent_id as "agent_id!", key_id as "key_id!", server_id as "server_id!", permissions as "permissions!", act, client_ip,
+            r#"select id as "id!", agent_id, key_id, user_id, client_id, server_id as "server_id!", permissions as "permissions!", act, client_ip,
                       issued_at as "issued_at!", expires_at as "expires_at!", status as "status!"
                from session_list s
                where ($1::text[] is null or (select project from agents where agents.id = s.agent_id) = any($1)
@@ -162,7 +197,7 @@ pub async fn list(
                  and ($2::text is null or key_id = $2) and ($3::text is null or server_id = $3) and ($4::text is null or status = $4)
                  and ($4 is null or $4 <> 'active' or id > id_at('ses', authority_now() - interval '2 hours'))
                  and ($5::timestamptz is null or (issued_at > $5 and id > id_at('ses', $5 - interval '1 hour')))
-                 and ($6::text is null or id < $6)
+                 and ($6::text is null or id < $6) and ($8::text is null or user_id = $8) and ($9::text is null or client_id = $9)
                order by id desc limit $7"#,
             by.projects(),
             filter.key_id,
@@ -171,6 +206,8 @@ pub async fn list(
             filter.issued_after,
             page.id(),
             page.fetch(),
+            filter.user_id,
+            filter.client_id,
         )
         .fetch_all(connection)
         .await?
@@ -188,7 +225,7 @@ async fn of_agent(
 ) -> db::Result<Vec<Session>> {
     Ok(sqlx::query_as!(
         Session,
-        r#"select s.id as "id!", s.agent_id as "agent_id!", s.key_id as "key_id!", s.server_id as "server_id!", s.permissions as "permissions!", s.act,
+        r#"select s.id as "id!", s.agent_id, s.key_id, s.user_id, s.client_id, s.server_id as "server_id!", s.permissions as "permissions!", s.act,
                   s.client_ip, s.issued_at as "issued_at!", s.expires_at as "expires_at!", s.status as "status!"
            from keys k cross join lateral (
                select * from session_list l
@@ -198,7 +235,7 @@ async fn of_agent(
                  and ($4::text is null or l.server_id = $4) and ($5::text is null or l.status = $5)
                  and ($5 is null or $5 <> 'active' or l.id > id_at('ses', authority_now() - interval '2 hours'))
                  and ($6::timestamptz is null or (l.issued_at > $6 and l.id > id_at('ses', $6 - interval '1 hour')))
-                 and ($7::text is null or l.id < $7)
+                 and ($7::text is null or l.id < $7) and ($9::text is null or l.user_id = $9) and ($10::text is null or l.client_id = $10)
                order by l.id desc limit $8) s
            where k.agent_id = $2 and ($3::text is null or k.id = $3)
            order by s.id desc limit $8"#,
@@ -210,6 +247,8 @@ async fn of_agent(
         filter.issued_after,
         page.id(),
         page.fetch(),
+        filter.user_id,
+        filter.client_id,
     )
     .fetch_all(connection)
     .await?)
@@ -223,7 +262,7 @@ async fn of_agent(
 pub async fn find(connection: &mut PgConnection, by: &Caller, id: &str) -> db::Result<Option<Session>> {
     Ok(sqlx::query_as!(
         Session,
-        r#"select id as "id!", agent_id as "agent_id!", key_id as "key_id!", server_id as "server_id!", permissions as "permissions!", act, client_ip,
+        r#"select id as "id!", agent_id, key_id, user_id, client_id, server_id as "server_id!", permissions as "permissions!", act, client_ip,
                   issued_at as "issued_at!", expires_at as "expires_at!", status as "status!"
            from session_list s
            where id = $2 and ($1::text[] is null or (select project from agents where agents.id = s.agent_id) = any($1)

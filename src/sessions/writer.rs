@@ -90,7 +90,15 @@ impl Chain {
         let by = Caller::nobody("system".to_owned());
         let mut entry = Entry::new(&by, "session.issued").with("count", rows.len()).with("rows", fingerprint(rows));
         if let [only] = rows {
-            entry = entry.on(&only.id).agent(&only.agent_id).key(&only.key_id).server(&only.server_id);
+            entry = entry.on(&only.id).server(&only.server_id);
+            if let (Some(agent), Some(key)) = (&only.agent_id, &only.key_id) {
+                entry = entry.agent(agent).key(key);
+            }
+            for (name, value) in [("user_id", &only.user_id), ("client_id", &only.client_id)] {
+                if let Some(value) = value {
+                    entry = entry.with(name, value.as_str());
+                }
+            }
         }
         if !self.open {
             audit::open_chain(&mut tx, &self.name).await?;

@@ -32,6 +32,7 @@ pub enum CannotOpen {
 struct SecretKey {
     id: String,
     pepper: hmac::Key,
+    successor: hmac::Key,
     cursor: RandomizedNonceKey,
     seal: RandomizedNonceKey,
 }
@@ -89,6 +90,14 @@ impl Keyring {
         let key = self.find(secret_key)?;
         self.digests.fetch_add(1, Ordering::Relaxed);
         Some(key.digest(secret))
+    }
+
+    /// The 256 bits of the secret that comes after `secret` under the id `next`: whoever shows the first again can be told
+    /// the second again, and neither is kept. `None`: no such key.
+    #[must_use]
+    pub fn successor(&self, secret_key: &str, secret: &str, next: &[u8; 12]) -> Option<Zeroizing<[u8; 32]>> {
+        let key = self.find(secret_key)?;
+        Some(Zeroizing::new(tag(&key.successor, &[b"mcp-authority successor 1\0", next, secret.as_bytes()])))
     }
 
     /// Makes a digest and drops it, so that an unknown id costs what a known one does.
@@ -163,6 +172,7 @@ impl SecretKey {
         Some(Self {
             id,
             pepper: hmac::Key::new(hmac::HMAC_SHA256, &derive(b"pepper 1")?[..]),
+            successor: hmac::Key::new(hmac::HMAC_SHA256, &derive(b"successor 1")?[..]),
             cursor: RandomizedNonceKey::new(&AES_256_GCM, &derive(b"cursor 2")?[..]).ok()?,
             seal: RandomizedNonceKey::new(&AES_256_GCM, &derive(b"seal 1")?[..]).ok()?,
         })
@@ -246,6 +256,18 @@ mod tests {
         assert_ne!(ring.digest(&newest, "mcp_prod_x").unwrap(), digest);
         assert_ne!(ring.digest(&older, "mcp_prod_y").unwrap(), digest);
         assert_eq!(ring.digest("unknown", "mcp_prod_x"), None);
+    }
+
+    #[test]
+    fn a_successor_is_told_again_by_who_shows_its_predecessor_and_by_nobody_else() {
+        let ring = ring(1, 2);
+        let [newest, older] = ring.ids().try_into().unwrap();
+        let next = ring.successor(&older, "mcp_refresh_x", b"0123456789ab").unwrap();
+        assert_eq!(ring.successor(&older, "mcp_refresh_x", b"0123456789ab").unwrap(), next);
+        assert_ne!(ring.successor(&older, "mcp_refresh_x", b"0123456789ac").unwrap(), next);
+        assert_ne!(ring.successor(&older, "mcp_refresh_y", b"0123456789ab").unwrap(), next);
+        assert_ne!(ring.successor(&newest, "mcp_refresh_x", b"0123456789ab").unwrap(), next);
+        assert_ne!(*next, ring.digest(&older, "mcp_refresh_x").unwrap());
     }
 
     #[test]

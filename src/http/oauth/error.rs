@@ -85,6 +85,11 @@ impl From<Refusal> for OAuthError {
         match refusal {
             Refusal::InvalidClient => Self::invalid_client(),
             Refusal::InvalidRequest(description) => bad("invalid_request", description),
+            // One answer for every cause: who guesses learns nothing.
+            Refusal::InvalidGrant => {
+                bad("invalid_grant", "the code or token is not good, or not for this client".to_owned())
+            }
+            Refusal::UnauthorizedClient => bad("unauthorized_client", "this client may not use this grant".to_owned()),
             Refusal::InvalidTarget => {
                 bad("invalid_target", "the resource is unknown, or not for this client".to_owned())
             }

@@ -16,7 +16,7 @@ use crate::http::oauth::client::{Asking, Basic, Claim, Unproven, Used, Who, fail
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Received;
 use crate::observations::{ACTIVE, Owner, Place};
-use crate::types::id::KeyId;
+use crate::types::id::{AgentId, KeyId, SessionId};
 use crate::types::permission::{Permissions, scope_string};
 
 /// Where it is.
@@ -46,10 +46,10 @@ pub struct IntrospectionResponse<'a> {
     /// Our issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     iss: Option<&'a str>,
-    /// Whose it is: the agent's id.
+    /// Whose it is: the id of an agent or of a person, or the `client_id` of a client that acts by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<&'a str>,
-    /// Through what: the key's id.
+    /// Through what: the key's id, or the OAuth client's.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<&'a str>,
     /// The asking server's resource, as registered: one string.
@@ -86,6 +86,9 @@ pub struct IntrospectionResponse<'a> {
     /// Who acts for the subject (RFC 8693 §4.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<&'a Actor>,
+    /// What the person is called at the identity provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<&'a str>,
 }
 
 /// What an inactive credential is answered, whatever the cause.
@@ -162,7 +165,10 @@ struct Told {
 /// What a credential is worth, and nothing that stands in the memory.
 enum Found {
     Active {
-        of: KeyId,
+        /// The key that was shown or that a token comes from.
+        of: Option<KeyId>,
+        /// A token of a person that this node sees for the first time.
+        first: Option<SessionId>,
         /// The version of a key's secret that was shown.
         version: Option<Version>,
         reply: Option<Bytes>,
@@ -180,11 +186,14 @@ impl Asked<'_> {
         let Told { caller, place, found } = told.map_err(|unproven| unproven.refused(app, self.asking, at))?;
         let mut noting = app.observations.noting();
         noting.used(caller.owner, caller.version.number, Place { server: None, address: self.asking.address, ..place });
-        if let Some(Found::Active { of, version: Some(version), .. }) = &found {
+        if let Some(Found::Active { of: Some(of), version: Some(version), .. }) = &found {
             noting.used(Owner::Key(*of), version.number, place);
         }
+        if let Some(Found::Active { first: Some(session), .. }) = &found {
+            noting.shown(*session);
+        }
         match &found {
-            Some(Found::Active { of, .. }) => noting.answered(Some(*of), ACTIVE, place),
+            Some(Found::Active { of, .. }) => noting.answered(*of, ACTIVE, place),
             Some(Found::Inactive(cause, of)) => noting.answered(*of, cause.as_str(), place),
             Some(Found::Ahead(_)) | None => {}
         }
@@ -192,8 +201,8 @@ impl Asked<'_> {
         app.renew(self.claim.secret(&caller), caller.owner, &caller.version);
         let token = self.token.as_ref().map_err(Clone::clone)?;
         match found {
-            Some(Found::Active { of, version, reply }) => {
-                if let Some(version) = version {
+            Some(Found::Active { of, version, reply, .. }) => {
+                if let (Some(of), Some(version)) = (of, version) {
                     app.renew(token, Owner::Key(of), &version);
                 }
                 app.metrics.introspection(ACTIVE);
@@ -218,11 +227,11 @@ impl Asked<'_> {
             Verdict::Ahead(position) => Found::Ahead(position),
             Verdict::Inactive(cause, of) => Found::Inactive(cause, of),
             Verdict::Active(active) => {
-                let (of, version) = match &active {
-                    Active::Key { key, version, .. } => (key.id, Some(**version)),
-                    Active::Session { token, .. } => (token.claims.key_id, None),
+                let (of, version, first) = match &active {
+                    Active::Key { key, version, .. } => (Some(key.id), Some(**version), None),
+                    Active::Session { token, .. } => (token.holder.key(), None, token.first_shown()),
                 };
-                Found::Active { of, version, reply: reply(&view.live.issuer, asker, &active) }
+                Found::Active { of, version, first, reply: reply(&view.live.issuer, asker, &active) }
             }
         };
         let found = self.token.as_ref().ok().map(find);
@@ -236,7 +245,7 @@ fn reply(issuer: &str, asker: Asker<'_>, active: &Active<'_>) -> Option<Bytes> {
         Active::Key { key, version, permissions } => {
             let (aud, scope) = match asker {
                 Asker::Server(server) => (Some(&*server.resource), scope_string(permissions, &server.scopes)),
-                Asker::Holder(_) => (None, permissions.to_scope()),
+                Asker::Holder(_) | Asker::Client(_) => (None, permissions.to_scope()),
             };
             IntrospectionResponse {
                 active: true,
@@ -254,9 +263,10 @@ fn reply(issuer: &str, asker: Asker<'_>, active: &Active<'_>) -> Option<Bytes> {
                 environment: Some(key.environment.as_str()),
                 key_id: Some(key.id.as_str()),
                 act: None,
+                username: None,
             }
         }
-        Active::Session { token, permissions, server } => {
+        Active::Session { token, permissions, server, username } => {
             let claims = &token.claims;
             IntrospectionResponse {
                 active: true,
@@ -270,10 +280,11 @@ fn reply(issuer: &str, asker: Asker<'_>, active: &Active<'_>) -> Option<Bytes> {
                 iat: Some(claims.iat),
                 jti: Some(claims.jti.as_str()),
                 token_type,
-                agent_id: Some(claims.agent_id.as_str()),
+                agent_id: claims.agent_id.as_ref().map(AgentId::as_str),
                 environment: Some(claims.environment.as_str()),
-                key_id: Some(claims.key_id.as_str()),
+                key_id: claims.key_id.as_ref().map(KeyId::as_str),
                 act: claims.act.as_ref(),
+                username: *username,
             }
         }
     };

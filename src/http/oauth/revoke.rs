@@ -75,7 +75,7 @@ fn session(app: &App, client: &Client, token: &str) -> Result<Option<New>, OAuth
     let claims = &token.claims;
     let own = match client {
         Client::Server(server) => claims.srv == server.id,
-        Client::Key(caller) => claims.key_id == caller.key.id,
+        Client::Key(caller) => claims.key_id == Some(caller.key.id),
     };
     if !own {
         // A silent 200 would let the caller believe that it had ended something.
@@ -85,7 +85,11 @@ fn session(app: &App, client: &Client, token: &str) -> Result<Option<New>, OAuth
 }
 
 fn of(app: &App, claims: &Claims) -> New {
-    New::of(Kind::Token, claims.jti.as_str(), &project(app, claims.agent_id))
+    let memory = app.live.memory();
+    let of_server = || memory.servers.get(&claims.srv).map(|server| server.project.to_string());
+    // A person's token belongs where its server does.
+    let project = claims.agent_id.map_or_else(of_server, |agent| Some(project(app, agent)));
+    New { project, ..New::of(Kind::Token, claims.jti.as_str(), "") }
 }
 
 fn project(app: &App, agent: crate::types::id::AgentId) -> String {

@@ -16,7 +16,7 @@ use crate::http::extract::{Body, Id, Params};
 use crate::http::page::{Listing, Wanted};
 use crate::http::problem::{Problem, Refusals};
 use crate::refusal::{Code, Refused};
-use crate::revocations::{self, Kind, New, Revocation};
+use crate::revocations::{self, Kind, New, Reached, Revocation};
 use crate::signing;
 use crate::types::caller::Caller;
 use crate::types::id::RevocationId;
@@ -105,13 +105,12 @@ async fn checked(app: &App, by: &Caller, body: CreateRevocation) -> Result<New, 
     Ok(New { reason: body.reason, issued_before: body.issued_before, ..new })
 }
 
-/// The revocation of something that is in a project, if the caller reaches it.
+/// The revocation of something, if the caller reaches it.
 pub(super) async fn reached(app: &App, by: &Caller, kind: Kind, target: String) -> Result<New, Refused> {
     let mut connection = app.db.reserved().acquire().await?;
-    let project = revocations::project_of(&mut connection, by.projects(), kind, &target).await?;
-    let project = project.ok_or_else(|| Refused::not_found(kind.as_str()))?;
-    // A project is named by its name, also when it was asked for by its id.
-    Ok(New::of(kind, if kind == Kind::Project { &project } else { &target }, &project))
+    let reached = revocations::reach(&mut connection, by.projects(), kind, &target).await?;
+    let Reached { target, project } = reached.ok_or_else(|| Refused::not_found(kind.as_str()))?;
+    Ok(New { kind, target, reason: None, issued_before: None, project })
 }
 
 /// A stolen signing key gets its successor before it dies, so that issuing goes on.

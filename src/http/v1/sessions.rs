@@ -16,7 +16,7 @@ use crate::http::v1::keys::Revoke;
 use crate::refusal::Refused;
 use crate::revocations::{self, Kind, New};
 use crate::sessions::{self, Filter, Session};
-use crate::types::id::{AgentId, KeyId, ServerId, SessionId};
+use crate::types::id::{AgentId, KeyId, ServerId, SessionId, UserId};
 
 /// The state of a session.
 #[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]
@@ -57,6 +57,12 @@ pub struct ListSessions {
     /// From this key.
     #[param(value_type = Option<String>)]
     key_id: Option<KeyId>,
+    /// For this person.
+    #[param(value_type = Option<String>)]
+    user_id: Option<UserId>,
+    /// To this OAuth client, by its `client_id`.
+    #[param(max_length = 512)]
+    client_id: Option<String>,
     /// For this server.
     #[param(value_type = Option<String>)]
     server_id: Option<ServerId>,
@@ -80,6 +86,8 @@ pub async fn list(
     let filter = Filter {
         agent_id: params.agent_id.map(|id| id.to_string()),
         key_id: params.key_id.map(|id| id.to_string()),
+        user_id: params.user_id.map(|id| id.to_string()),
+        client_id: params.client_id,
         server_id: params.server_id.map(|id| id.to_string()),
         status: params.status.map(|status| status.as_str().to_owned()),
         issued_after: params.issued_after,
@@ -116,8 +124,9 @@ pub async fn revoke(
     let mut connection = app.db.reserved().acquire().await?;
     let found = sessions::find(&mut connection, &by.caller, id.as_str()).await?;
     let session = found.ok_or_else(|| Refused::not_found("session"))?;
-    let project = revocations::project_of(&mut connection, by.caller.projects(), Kind::Token, id.as_str()).await?;
+    let reached = revocations::reach(&mut connection, by.caller.projects(), Kind::Token, id.as_str()).await?;
     drop(connection);
+    let project = reached.and_then(|reached| reached.project);
     let new = New { reason, project, ..New::of(Kind::Token, id.as_str(), "") };
     let revoked = app.revoker.revoke(&by.caller, new).await?;
     let enforced = super::revocations::enforce(&app, Kind::Token, revoked.done).await;
