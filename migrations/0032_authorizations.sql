@@ -7,6 +7,8 @@ create table flows (
     client_id   text        not null,
     server_id   text,
     user_id     text,
+    -- How many steps were written; there is an end to them.
+    steps       integer     not null default 0,
     created_at  timestamptz not null default authority_now(),
     expires_at  timestamptz not null
 );
@@ -55,13 +57,13 @@ create table authorization_codes (
     client_id      text        not null,
     server_id      text        not null,
     permissions    text[]      not null,
-    -- `offline_access` was asked for.
-    offline        boolean     not null,
     redirect_uri   text        not null,
     -- Base64url of SHA-256 (RFC 7636 §4.2).
     code_challenge text        not null,
     -- RFC 9449 §10: the key that it is bound to.
     jkt            text,
+    -- Whether `offline_access` was asked for.
+    offline        boolean     not null default false,
     -- What a node must have applied before it can honour the code: the consent stands there.
     history        bigint      not null,
     number         bigint      not null,

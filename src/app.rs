@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use crate::audit::Recorder;
+use crate::clients::Clients;
 use crate::config::Config;
 use crate::db::Db;
 use crate::failures::Failures;
@@ -52,6 +53,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Asks addresses that others name.
     pub outbound: Outbound,
+    /// Finds the applications that requests name.
+    pub clients: Clients,
     /// Slows those down who guess.
     pub failures: Failures,
     /// The node goes: readiness says so, while requests are still taken.
@@ -119,6 +122,7 @@ impl Running {
             recorder,
             observations: Observations::default(),
             metrics: Metrics::new(VERSION, &results),
+            clients: Clients::new(&outbound),
             outbound,
             failures: Failures::default(),
             draining: AtomicBool::new(false),

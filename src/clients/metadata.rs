@@ -10,7 +10,9 @@ use url::Url;
 
 use crate::types::alg::Alg;
 
+use super::keys::KeySet;
 use super::redirect;
+pub use super::terms::{ApplicationType, AuthMethod, GrantType};
 
 /// Characters of a client's name at most.
 pub const NAME_CHARS_MAX: usize = 100;
@@ -22,13 +24,6 @@ pub const SCOPE_BYTES_MAX: usize = 2_048;
 pub const URI_BYTES_MAX: usize = 1_024;
 /// Entries of a list of grant types or methods at most.
 pub const LIST_MAX: usize = 32;
-/// Keys of an inline key set at most.
-pub const KEYS_MAX: usize = 16;
-/// Bytes of an inline key set at most.
-pub const KEYS_BYTES_MAX: usize = 16 * 1024;
-
-/// Members of a JWK that only its owner may know (RFC 7518 §6.2.2, §6.3.2, §6.4).
-const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// A client, as it described itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,87 +52,8 @@ pub struct ClientMetadata {
     pub policy_uri: Option<String>,
     /// It never uses a token without a proof of possession (RFC 9449 §5.2).
     pub dpop_bound_access_tokens: bool,
-}
-
-/// How a client authenticates at the token endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthMethod {
-    /// Not at all: a public client.
-    None,
-    /// A secret in the `Authorization` header.
-    ClientSecretBasic,
-    /// A secret in the body.
-    ClientSecretPost,
-    /// An assertion signed with its own key (RFC 7523 §2.2).
-    PrivateKeyJwt,
-}
-
-impl AuthMethod {
-    const ALL: [Self; 4] = [Self::None, Self::ClientSecretBasic, Self::ClientSecretPost, Self::PrivateKeyJwt];
-
-    /// Its name in metadata.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::ClientSecretBasic => "client_secret_basic",
-            Self::ClientSecretPost => "client_secret_post",
-            Self::PrivateKeyJwt => "private_key_jwt",
-        }
-    }
-
-    /// Reads the name; `None` for any other.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|method| method.as_str() == name)
-    }
-
-    /// Whether both sides know the secret.
-    #[must_use]
-    pub const fn is_symmetric(self) -> bool {
-        matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
-    }
-}
-
-/// A way to tokens that a client may ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GrantType {
-    /// RFC 6749 §4.1.
-    AuthorizationCode,
-    /// RFC 6749 §6.
-    RefreshToken,
-    /// RFC 6749 §4.4.
-    ClientCredentials,
-    /// RFC 8628.
-    DeviceCode,
-    /// RFC 7523 §2.1.
-    JwtBearer,
-    /// RFC 8693.
-    TokenExchange,
-}
-
-impl GrantType {
-    const ALL: [Self; 6] = [
-        Self::AuthorizationCode,
-        Self::RefreshToken,
-        Self::ClientCredentials,
-        Self::DeviceCode,
-        Self::JwtBearer,
-        Self::TokenExchange,
-    ];
-
-    /// Its name on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AuthorizationCode => "authorization_code",
-            Self::RefreshToken => "refresh_token",
-            Self::ClientCredentials => "client_credentials",
-            Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
-            Self::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
-            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
-        }
-    }
+    /// Where it says that it runs; `None`: not said, or in a document, where nothing hangs on it.
+    pub application_type: Option<ApplicationType>,
 }
 
 /// Where the public keys of a client are.
@@ -197,6 +113,7 @@ struct Raw {
     tos_uri: Option<String>,
     policy_uri: Option<String>,
     dpop_bound_access_tokens: Option<bool>,
+    application_type: Option<String>,
 }
 
 impl ClientMetadata {
@@ -221,6 +138,7 @@ impl ClientMetadata {
             auth_signing_alg: raw.auth_signing_alg(auth_method)?,
             keys,
             scope: raw.scope()?,
+            application_type: raw.application_type(source)?,
             client_uri: raw.client_uri.and_then(page),
             logo_uri: raw.logo_uri.and_then(page),
             tos_uri: raw.tos_uri.and_then(page),
@@ -276,6 +194,25 @@ impl Raw {
         Ok(uris.to_vec())
     }
 
+    /// A registration that says that it is a web application must be one: its URIs are https, of another machine.
+    fn application_type(&self, source: Source) -> Result<Option<ApplicationType>, Mistake> {
+        match self.application_type.as_deref().filter(|_| source == Source::Registration) {
+            None => Ok(None),
+            Some("native") => Ok(Some(ApplicationType::Native)),
+            Some("web") => {
+                let remote = |uri: &String| uri.starts_with("https://") && !redirect::leads_to_loopback(uri);
+                match self.redirect_uris.iter().flatten().position(|uri| !remote(uri)) {
+                    None => Ok(Some(ApplicationType::Web)),
+                    Some(index) => Err(Mistake::new(
+                        format!("redirect_uris[{index}]"),
+                        "must be https and not of this machine for application_type web; use native",
+                    )),
+                }
+            }
+            Some(_) => Err(Mistake::new("application_type", "must be native or web")),
+        }
+    }
+
     fn grant_types(&self) -> Result<Vec<GrantType>, Mistake> {
         let Some(asked) = short_list(self.grant_types.as_deref(), "grant_types")? else {
             return Ok(vec![GrantType::AuthorizationCode]);
@@ -329,7 +266,7 @@ impl Raw {
                 web(uri, &["https"]).map(|url| Some(Keys::At(url))).ok_or_else(wrong)
             }
             (None, Some(set)) => {
-                public_keys(set).map_err(|wrong| Mistake::new("jwks", wrong))?;
+                KeySet::read(set).map_err(|wrong| Mistake::new("jwks", wrong))?;
                 Ok(Some(Keys::Inline(set.to_string())))
             }
             (None, None) => Ok(None),
@@ -364,22 +301,6 @@ fn web(uri: &str, schemes: &[&str]) -> Option<Url> {
     let url = Url::parse(uri).ok().filter(|_| plain)?;
     let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     (bare && url.has_host() && schemes.contains(&url.scheme())).then_some(url)
-}
-
-fn public_keys(set: &Value) -> Result<(), &'static str> {
-    let keys = set.get("keys").and_then(Value::as_array).ok_or("must be a key set")?;
-    if keys.is_empty() || keys.len() > KEYS_MAX || set.to_string().len() > KEYS_BYTES_MAX {
-        return Err("must hold 1 to 16 keys in at most 16 KiB");
-    }
-    for key in keys {
-        let key = key.as_object().filter(|key| key.get("kty").is_some_and(Value::is_string));
-        let key = key.ok_or("must hold keys with a kty")?;
-        if key.get("kty").is_some_and(|kty| kty == "oct") || PRIVATE_MEMBERS.iter().any(|name| key.contains_key(*name))
-        {
-            return Err("must hold public keys only");
-        }
-    }
-    Ok(())
 }
 
 /// What people cannot see changes what they read: control characters, and those that are invisible or turn the

@@ -8,6 +8,7 @@ pub mod environment;
 pub mod id;
 pub mod keyring;
 pub mod object;
+pub mod opaque;
 pub mod page;
 pub mod patch;
 pub mod permission;

@@ -12,6 +12,7 @@ use crate::feed::translate::Parts;
 use crate::gate::{Client, Consent, Memory, Provider, User};
 use crate::types::id::RoleId;
 use crate::types::permission::Permissions;
+use crate::users;
 
 /// What a batch names of them, each once.
 #[derive(Debug, Default)]
@@ -27,9 +28,9 @@ pub(super) struct Names {
 pub(super) struct Rows {
     clients: Vec<store::Client>,
     providers: Vec<store::Provider>,
-    users: Vec<store::User>,
-    roles: Vec<store::UserRole>,
-    consents: Vec<store::Consent>,
+    users: Vec<users::Row>,
+    roles: Vec<users::UserRole>,
+    consents: Vec<users::ConsentRow>,
 }
 
 impl Names {
@@ -54,14 +55,20 @@ impl Names {
     /// Reads what is named.
     pub(super) async fn read(&self, connection: &mut PgConnection) -> db::Result<Rows> {
         let ids = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>();
-        let users = ids(&self.users);
-        Ok(Rows {
+        let mut rows = Rows {
             clients: store::some_clients(connection, &ids(&self.clients)).await?,
             providers: store::some_providers(connection, &ids(&self.providers)).await?,
-            roles: store::some_user_roles(connection, &users).await?,
-            users: store::some_users(connection, &users).await?,
-            consents: store::some_consents(connection, &ids(&self.consents)).await?,
-        })
+            ..Rows::default()
+        };
+        if !self.users.is_empty() {
+            let users = ids(&self.users);
+            rows.roles = users::load_some_roles(connection, &users).await?;
+            rows.users = users::load_some(connection, &users).await?;
+        }
+        if !self.consents.is_empty() {
+            rows.consents = users::load_some_consents(connection, &ids(&self.consents)).await?;
+        }
+        Ok(rows)
     }
 
     /// Takes out what is named: what is still there is put in its place again.
@@ -87,9 +94,9 @@ impl Rows {
         Ok(Self {
             clients: store::all_clients(connection).await?,
             providers: store::all_providers(connection).await?,
-            users: store::all_users(connection).await?,
-            roles: store::all_user_roles(connection).await?,
-            consents: store::all_consents(connection).await?,
+            users: users::load_all(connection).await?,
+            roles: users::load_all_roles(connection).await?,
+            consents: users::load_all_consents(connection).await?,
         })
     }
 
@@ -130,7 +137,7 @@ impl Rows {
     }
 }
 
-fn consent(row: store::Consent) -> Option<Consent> {
+fn consent(row: users::ConsentRow) -> Option<Consent> {
     Some(Consent {
         id: row.id.parse().ok()?,
         user: row.user_id.parse().ok()?,

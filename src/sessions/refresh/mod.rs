@@ -16,7 +16,7 @@ use crate::sessions::Allowed;
 use crate::types::base62;
 use crate::types::clock::Timestamp;
 use crate::types::credential::{Credential, Kind, Presented};
-use crate::types::id::{ClientId, ConsentId, FlowId, ServerId, SessionId, UserId};
+use crate::types::id::{ClientId, ConsentId, ServerId, SessionId, UserId};
 use crate::types::keyring::Keyring;
 use crate::types::permission::Permissions;
 
@@ -33,7 +33,7 @@ pub struct NewFamily {
     /// Its id.
     pub id: SessionId,
     /// The authorization that it comes from.
-    pub flow: FlowId,
+    pub flow: String,
     /// What it rests on.
     pub consent: ConsentId,
     /// Who allowed it.

@@ -15,7 +15,7 @@ pub(super) async fn insert_family(tx: &mut PgConnection, new: &NewFamily) -> db:
         "insert into refresh_families (id, flow_id, consent_id, user_id, client_id, server_id, permissions, history, number, expires_at)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, authority_now() + make_interval(days => $10))",
         new.id.as_str(),
-        new.flow.as_str(),
+        new.flow,
         new.consent.as_str(),
         new.user.as_str(),
         new.client.as_str(),

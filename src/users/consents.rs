@@ -1,0 +1,70 @@
+//! What a person allowed a client on a server: it grows with each consent, and ends as a whole.
+
+use sqlx::PgConnection;
+
+use super::store;
+use crate::audit::{self, Entry};
+use crate::db;
+use crate::refusal::{Code, Refused};
+use crate::types::caller::Caller;
+use crate::types::id::{ClientId, ConsentId, ServerId, UserId};
+use crate::types::permission::{GRANT_PERMISSIONS_MAX, Permissions};
+
+/// Writes down what a person agreed to, added to what they agreed to before: asking for more later takes nothing away.
+///
+/// # Errors
+///
+/// With what was agreed before there would be more than [`GRANT_PERMISSIONS_MAX`] permissions, or the database refuses.
+pub async fn consent(
+    tx: &mut PgConnection,
+    by: &Caller,
+    (user, client, server): (UserId, ClientId, ServerId),
+    permissions: &Permissions,
+) -> Result<ConsentId, Refused> {
+    let place = store::Place { user, client, server };
+    let new = ConsentId::random();
+    // Who comes second waits here for the first, and then adds to it.
+    let id = if store::insert_consent(tx, new, &place, &list(permissions)?).await? {
+        new
+    } else {
+        let (id, before) = store::lock_consent(tx, &place).await?;
+        if before.covers_all(permissions) {
+            return Ok(id);
+        }
+        store::set_consent(tx, id, &list(&before.union(permissions))?).await?;
+        id
+    };
+    let mut entry = Entry::new(by, "consent.given")
+        .on(id.as_str())
+        .server(server.as_str())
+        .with("client_id", client.as_str())
+        .with("user_id", user.as_str())
+        .with("permissions", list(permissions)?);
+    if let Some(project) = store::project_of_server(tx, server).await? {
+        entry = entry.project(&project);
+    }
+    audit::append(tx, &entry).await?;
+    Ok(id)
+}
+
+/// What a person agreed to so far for a client on a server.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn agreed(
+    conn: &mut PgConnection,
+    user: UserId,
+    client: ClientId,
+    server: ServerId,
+) -> db::Result<Option<(ConsentId, Permissions)>> {
+    store::find_consent(conn, &store::Place { user, client, server }).await
+}
+
+fn list(permissions: &Permissions) -> Result<Vec<String>, Refused> {
+    if permissions.len() > GRANT_PERMISSIONS_MAX {
+        let detail = format!("A client has at most {GRANT_PERMISSIONS_MAX} permissions on a server.");
+        return Err(Refused::new(Code::InvalidFields, detail));
+    }
+    Ok(permissions.iter().map(ToString::to_string).collect())
+}
