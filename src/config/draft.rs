@@ -28,7 +28,7 @@ impl Draft {
         let given = self.values.get(name)?;
         let text = given.text.as_ref()?.trim();
         // An empty text is what a forgotten variable of a compose file becomes. Only a list may be empty.
-        let parsed = if text.is_empty() && name != "trusted_proxies" {
+        let parsed = if text.is_empty() && !["trusted_proxies", "provider_networks"].contains(&name) {
             Err(Wrong("is empty".to_owned(), "Give it a value or remove it"))
         } else {
             parse(text)

@@ -58,6 +58,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// How addresses that others name are asked.
     pub outbound: OutboundSettings,
+    /// Networks in which identity providers may be, beside the public Internet.
+    pub provider_networks: Vec<IpNet>,
     /// How long running requests may go on when the service is told to stop; 1 s to 600 s.
     pub shutdown: Duration,
     /// How long requests are still taken after SIGTERM, while readiness says that the node goes.
@@ -85,6 +87,12 @@ pub struct OutboundSettings {
 }
 
 impl Config {
+    /// Whether the service is for this machine only: nothing of it can be reached from another.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        is_local(Some(self.listen), Some(&self.public_url), self.behind_tls_proxy)
+    }
+
     /// Reads the settings of this process.
     ///
     /// # Errors
@@ -131,9 +139,8 @@ impl Config {
         let data_dir = draft.read("data_dir", |text| Ok(PathBuf::from(text)));
         let migrate = draft.read("migrate", parse::choice);
         let trusted_proxies = draft.read("trusted_proxies", parse::networks);
-        let is_local = listen.is_none_or(|listen| listen.ip().is_loopback())
-            && behind_tls_proxy != Some(true)
-            && public_url.as_ref().is_none_or(PublicUrl::is_loopback);
+        let provider_networks = draft.read("provider_networks", parse::inner_networks);
+        let is_local = is_local(listen, public_url.as_ref(), behind_tls_proxy == Some(true));
         let outbound = draft.outbound(is_local, read_file);
         let shutdown = draft.read("shutdown_seconds", parse::shutdown);
         let drain = draft.read("drain_seconds", parse::drain);
@@ -151,6 +158,7 @@ impl Config {
                 behind_tls_proxy: behind_tls_proxy?,
                 trusted_proxies: trusted_proxies?,
                 outbound: outbound?,
+                provider_networks: provider_networks?,
                 shutdown: shutdown?,
                 drain: drain?,
                 log: log?,
@@ -158,6 +166,13 @@ impl Config {
         })();
         whole.filter(|_| draft.mistakes.is_empty()).ok_or(draft.mistakes)
     }
+}
+
+/// What is not known, being wrong in itself, does not count.
+fn is_local(listen: Option<SocketAddr>, public_url: Option<&PublicUrl>, behind_tls_proxy: bool) -> bool {
+    listen.is_none_or(|listen| listen.ip().is_loopback())
+        && !behind_tls_proxy
+        && public_url.is_none_or(PublicUrl::is_loopback)
 }
 
 /// The variables of this process that begin with our prefix.

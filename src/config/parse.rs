@@ -24,8 +24,8 @@ const SHUTDOWN_SECONDS: std::ops::RangeInclusive<u64> = 1..=600;
 const DRAIN_SECONDS_MAX: u64 = 600;
 /// More secret keys than any rotation needs are a mistake.
 const SECRET_KEYS_MAX: usize = 16;
-/// Trusted proxies are compared one after the other at each request.
-const TRUSTED_PROXIES_MAX: usize = 256;
+/// Networks are compared one after the other, those of trusted proxies at each request.
+const NETWORKS_MAX: usize = 256;
 
 /// With or without the padding: tools differ, and nothing else can be meant.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -108,6 +108,18 @@ pub(super) fn drain(text: &str) -> Parsed<Duration> {
 }
 
 pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
+    let too_wide = Wrong("would believe everybody's headers".to_owned(), "Name the proxies' own addresses or networks");
+    several(text, 1, &too_wide)
+}
+
+/// Networks of one's own. The widest that the registries have for such are 10.0.0.0/8 and fc00::/7.
+pub(super) fn inner_networks(text: &str) -> Parsed<Vec<IpNet>> {
+    let too_wide =
+        Wrong("is wider than a network of one's own".to_owned(), "Name the networks that the providers are in");
+    several(text, 7, &too_wide)
+}
+
+fn several(text: &str, prefix_min: u8, too_wide: &Wrong) -> Parsed<Vec<IpNet>> {
     let mend = "Write addresses and networks separated by commas, such as 10.0.0.7,192.168.0.0/16";
     if text.trim().is_empty() {
         return Ok(Vec::new());
@@ -115,13 +127,12 @@ pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
     let mut networks = Vec::new();
     for part in text.split(',').map(str::trim) {
         let network = network(part).ok_or_else(|| Wrong(format!("{} is no address or network", shown(part)), mend))?;
-        if network.prefix_len() == 0 {
-            let wrong = format!("{} would believe everybody's headers", shown(part));
-            return Err(Wrong(wrong, "Name the proxies' own addresses or networks"));
+        if network.prefix_len() < prefix_min {
+            return Err(Wrong(format!("{} {}", shown(part), too_wide.0), too_wide.1));
         }
         networks.push(network);
-        if networks.len() > TRUSTED_PROXIES_MAX {
-            return Err(Wrong(format!("holds more than {TRUSTED_PROXIES_MAX} entries"), "Join them into networks"));
+        if networks.len() > NETWORKS_MAX {
+            return Err(Wrong(format!("holds more than {NETWORKS_MAX} entries"), "Join them into networks"));
         }
     }
     Ok(networks)

@@ -35,7 +35,7 @@ const fn plain(name: &'static str) -> Setting {
 }
 
 /// Every setting there is.
-pub(super) const SETTINGS: [Setting; 16] = [
+pub(super) const SETTINGS: [Setting; 17] = [
     plain("listen"),
     plain("metrics_listen"),
     plain("public_url"),
@@ -47,6 +47,7 @@ pub(super) const SETTINGS: [Setting; 16] = [
     plain("tls_key"),
     plain("behind_tls_proxy"),
     Setting { name: "trusted_proxies", secret: false, list: true },
+    Setting { name: "provider_networks", secret: false, list: true },
     plain("outbound_loopback"),
     plain("outbound_ca"),
     plain("drain_seconds"),

@@ -58,6 +58,26 @@ pub(super) fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// Addresses of clouds' helpers, which know a machine's credentials and are no company's own, beside those on the link.
+const HELPERS: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// Whether an address may be one of a network that the settings name: a machine like others, and no address that means
+/// this machine, its link, many machines, or something that guards secrets.
+pub(super) fn is_of_a_network(address: IpAddr) -> bool {
+    let special = match address {
+        IpAddr::V4(address) => {
+            address.is_link_local() || address.is_broadcast() || matches!(address.octets(), [0 | 240..=255, ..])
+        }
+        // Within ::/8 lie the unspecified and loopback addresses and all that is IPv4 in disguise.
+        IpAddr::V6(address) => address.is_unicast_link_local() || matches!(address.octets(), [0, ..]),
+    };
+    !(special || address.is_loopback() || address.is_multicast() || HELPERS.contains(&address))
+}
+
 fn is_public_v4(address: Ipv4Addr) -> bool {
     !SPECIAL_V4.into_iter().any(|(start, prefix)| Ipv4Net::new_assert(start, prefix).contains(&address))
 }
@@ -98,6 +118,21 @@ mod tests {
         }
         for text in PUBLIC.split_whitespace() {
             assert!(is_public(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_network_makes_this_machine_its_link_or_a_clouds_helper_reachable() {
+        for text in "127.0.0.1 127.255.255.255 0.0.0.0 0.1.2.3 169.254.169.254 224.0.0.1 255.255.255.255 240.0.0.1 168.63.129.16 \
+            100.100.100.200 :: ::1 ::ffff:10.0.0.1 ::10.0.0.1 64:ff9b::a00:1 fe80::1 febf::1 ff02::1 fd00:ec2::254"
+            .split_whitespace()
+        {
+            assert!(!is_of_a_network(text.parse().unwrap()), "{text}");
+        }
+        for text in
+            "10.0.0.1 172.16.0.1 192.168.1.1 100.64.0.1 198.18.0.1 8.8.8.8 fd12:3456::1 2001:db8::1".split_whitespace()
+        {
+            assert!(is_of_a_network(text.parse().unwrap()), "{text}");
         }
     }
 

@@ -24,6 +24,8 @@ pub const FAILED_FOR: Duration = Duration::from_secs(30);
 const FAILURES_MAX: usize = 4_096;
 /// Documents being fetched or waited for; one more is refused at once.
 const FLIGHTS_MAX: usize = 1_024;
+/// A document is not fetched anew sooner than this after it was, whoever says that it has changed.
+pub const RENEWED_AFTER: Duration = Duration::from_secs(10);
 /// How long to wait for somebody else's fetch of the same document: longer than one takes.
 const FLIGHT_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -76,6 +78,7 @@ pub struct Documents<T, E> {
 struct Good<T> {
     document: Arc<T>,
     bytes: usize,
+    fetched: BootInstant,
     fresh_until: BootInstant,
     stale_until: BootInstant,
 }
@@ -114,15 +117,36 @@ impl<T, E: Clone> Documents<T, E> {
     ///
     /// It cannot be had or is not what it should be, and none from before may stand for it.
     pub async fn get(&self, url: &Url, now: BootInstant) -> Result<Arc<T>, Failure<E>> {
+        let fresh = |good: &Good<T>| now < good.fresh_until;
+        self.get_if(url, now, fresh).await
+    }
+
+    /// The document at this URL, fetched anew although it is fresh: something was met that it should know and does not, such
+    /// as a key. Whatever is met, and whoever makes us meet it, it is fetched once in [`RENEWED_AFTER`] at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`Documents::get`].
+    pub async fn renew(&self, url: &Url, now: BootInstant) -> Result<Arc<T>, Failure<E>> {
+        let young = |good: &Good<T>| now < good.fresh_until && now < good.fetched.plus(RENEWED_AFTER);
+        self.get_if(url, now, young).await
+    }
+
+    async fn get_if(
+        &self,
+        url: &Url,
+        now: BootInstant,
+        good_enough: impl Fn(&Good<T>) -> bool,
+    ) -> Result<Arc<T>, Failure<E>> {
         let key = url.as_str();
-        if let Some(known) = self.known(key, now) {
+        if let Some(known) = self.known(key, now, &good_enough) {
             return known;
         }
         let busy = Failure::Fetch(Error::Busy);
         let flight = timeout(FLIGHT_WAIT_MAX, self.flights.take(key)).await.ok().flatten();
         let Some(_flight) = flight else { return self.or_stale(key, now, busy) };
         // Whoever had the flight before us left what it found.
-        if let Some(known) = self.known(key, now) {
+        if let Some(known) = self.known(key, now, &good_enough) {
             return known;
         }
         match self.fetch(url, now).await {
@@ -159,9 +183,14 @@ impl<T, E: Clone> Documents<T, E> {
     }
 
     /// What can be said without asking.
-    fn known(&self, key: &str, now: BootInstant) -> Option<Result<Arc<T>, Failure<E>>> {
+    fn known(
+        &self,
+        key: &str,
+        now: BootInstant,
+        good_enough: impl Fn(&Good<T>) -> bool,
+    ) -> Option<Result<Arc<T>, Failure<E>>> {
         if let Some(good) = self.good.get(key)
-            && now < good.fresh_until
+            && good_enough(&good)
         {
             return Some(Ok(Arc::clone(&good.document)));
         }
@@ -180,6 +209,7 @@ impl<T, E: Clone> Documents<T, E> {
         let document = (self.shape.read)(url, &reply.bytes).map_err(Failure::Invalid)?;
         let fresh_until = now.plus(reply.keep.fresh);
         let stale_until = fresh_until.plus(reply.keep.stale);
-        Ok(Good { document: Arc::new(document), bytes: reply.bytes.len(), fresh_until, stale_until })
+        let document = Arc::new(document);
+        Ok(Good { document, bytes: reply.bytes.len(), fetched: now, fresh_until, stale_until })
     }
 }

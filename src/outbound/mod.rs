@@ -2,19 +2,21 @@
 //!
 //! Whoever names a URL chooses where this service connects to. So a request goes to the public Internet only, over TLS,
 //! to an address that was checked; it follows nothing, sends nothing but the question, and takes a bounded time and
-//! number of bytes. docs/decisions/0018-one-guarded-client.md says why, and what this does not cover.
+//! number of bytes. docs/decisions/0018-one-guarded-client.md says why, and what this does not cover. For identity
+//! providers, which operators name, the settings may add networks (0019-providers-by-two-crates.md).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
+use ipnet::IpNet;
 use reqwest::dns::Resolve;
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Response};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use url::Url;
+use url::{Host, Url};
 
 use crate::config::OutboundSettings;
 
@@ -25,7 +27,7 @@ mod keep;
 mod places;
 mod resolve;
 
-pub use documents::{Documents, FAILED_FOR, Failure, Shape};
+pub use documents::{Documents, FAILED_FOR, Failure, RENEWED_AFTER, Shape};
 pub use error::Error;
 pub use keep::{FRESH_MAX, FRESH_MIN, FRESH_UNSAID, Keep, STALE_MAX};
 use places::Places;
@@ -109,20 +111,39 @@ impl Outbound {
         Self::with_names(settings, limits, Arc::new(System::default()))
     }
 
-    /// The same with another way from names to addresses. What it finds is checked as the system's answers are.
+    /// A client for what operators name, who may name machines in these networks too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbound::new`].
+    pub fn within(settings: &OutboundSettings, networks: &[IpNet], limits: Limits) -> Result<Self, NoClient> {
+        let allowed = Allowed { loopback: settings.loopback, networks: networks.into() };
+        Self::build(settings, allowed, limits, Arc::new(System::default()))
+    }
+
+    /// As [`Outbound::new`], with another way from names to addresses. What it finds is checked as the system's answers are.
     ///
     /// # Errors
     ///
     /// As [`Outbound::new`].
     pub fn with_names(settings: &OutboundSettings, limits: Limits, names: Arc<dyn Resolve>) -> Result<Self, NoClient> {
-        let allowed = Allowed { loopback: settings.loopback };
-        let guard = Arc::new(Guard { names, allowed });
+        let allowed = Allowed { loopback: settings.loopback, ..Allowed::default() };
+        Self::build(settings, allowed, limits, names)
+    }
+
+    fn build(
+        settings: &OutboundSettings,
+        allowed: Allowed,
+        limits: Limits,
+        names: Arc<dyn Resolve>,
+    ) -> Result<Self, NoClient> {
+        let guard = Arc::new(Guard { names, allowed: allowed.clone() });
         let extra = extra_roots(settings)?;
         // A machine without any certificates trusts none but the extra ones: every request then fails, the service runs.
-        let client = match builder(&guard, limits).tls_certs_merge(extra.clone()).build() {
+        let client = match builder(&guard, limits, settings).tls_certs_merge(extra.clone()).build() {
             Ok(client) => client,
             Err(error) => {
-                let client = builder(&guard, limits).tls_certs_only(extra).build()?;
+                let client = builder(&guard, limits, settings).tls_certs_only(extra).build()?;
                 tracing::warn!(%error, "no trusted certificates of this machine: addresses that clients name cannot be asked");
                 client
             }
@@ -137,10 +158,50 @@ impl Outbound {
     ///
     /// Anything but a whole reply with status 200 and a JSON type, from an address that may be connected to, in time.
     pub async fn get_json(&self, url: &Url, bytes_max: usize) -> Result<Reply, Error> {
-        let Inner { allowed, limits, everywhere, hosts, .. } = &*self.0;
         if url.scheme() != "https" {
             return Err(Error::NotHttps);
         }
+        let request = self.0.client.get(url.clone()).header(header::ACCEPT, "application/json");
+        self.within_limits(url, self.fetch(request, bytes_max)).await
+    }
+
+    /// Sends a request to an identity provider. Answers that it is to blame for are answers too: what refuses a grant has
+    /// status 400 and says why. The body of an answer that is not 200 is empty unless it is JSON.
+    ///
+    /// On this machine, where the settings allow that, it may go without TLS.
+    ///
+    /// # Errors
+    ///
+    /// Anything but a whole reply with status 200 and a JSON type, or with a status from 400 to 499 other than 429, from an
+    /// address that may be connected to, in time.
+    pub async fn send(
+        &self,
+        request: http::Request<Vec<u8>>,
+        bytes_max: usize,
+    ) -> Result<http::Response<Vec<u8>>, Error> {
+        let url = Url::parse(&request.uri().to_string()).map_err(|_| Error::AddressRefused)?;
+        if url.scheme() != "https" && !(self.0.allowed.loopback && is_of_this_machine(&url)) {
+            return Err(Error::NotHttps);
+        }
+        let request = reqwest::Request::try_from(request).map_err(|_| Error::AddressRefused)?;
+        let request = reqwest::RequestBuilder::from_parts(self.0.client.clone(), request);
+        self.within_limits(&url, async {
+            let response = request.send().await.map_err(|error| Error::of(&error))?;
+            let (status, json) = (response.status(), is_json(response.headers()));
+            if !(status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS) {
+                check(&response)?;
+            }
+            let bytes = if json { read(response, bytes_max).await? } else { Bytes::new() };
+            let mut answer = http::Response::new(Vec::from(bytes));
+            *answer.status_mut() = status;
+            Ok(answer)
+        })
+        .await
+    }
+
+    /// Waits for a place, then does it, and gives it up when it takes too long.
+    async fn within_limits<T>(&self, url: &Url, asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let Inner { allowed, limits, everywhere, hosts, .. } = &*self.0;
         let host = url.host().filter(|host| allowed.host(host)).ok_or(Error::AddressRefused)?.to_string();
         // A user name or password would be sent on as a credential.
         if !url.username().is_empty() || url.password().is_some() {
@@ -150,26 +211,41 @@ impl Outbound {
         let places = async { Some((hosts.take(&host).await?, everywhere.acquire().await.ok()?)) };
         let _places = timeout(limits.wait, places).await.ok().flatten().ok_or(Error::Busy)?;
         // The connection is dropped with the request: a server that drips its reply gains nothing.
-        timeout(limits.total, self.fetch(url, bytes_max)).await.unwrap_or(Err(Error::Timeout))
+        timeout(limits.total, asking).await.unwrap_or(Err(Error::Timeout))
     }
 
-    async fn fetch(&self, url: &Url, bytes_max: usize) -> Result<Reply, Error> {
-        let request = self.0.client.get(url.clone()).header(header::ACCEPT, "application/json");
-        let mut response = request.send().await.map_err(|error| Error::of(&error))?;
+    async fn fetch(&self, request: reqwest::RequestBuilder, bytes_max: usize) -> Result<Reply, Error> {
+        let response = request.send().await.map_err(|error| Error::of(&error))?;
         check(&response)?;
-        let declared = response.content_length().unwrap_or_default();
-        if usize::try_from(declared).map_or(true, |declared| declared > bytes_max) {
+        let keep = Keep::of(response.headers());
+        Ok(Reply { bytes: read(response, bytes_max).await?, keep })
+    }
+}
+
+/// The body, as far as it is not too large.
+async fn read(mut response: Response, bytes_max: usize) -> Result<Bytes, Error> {
+    let declared = response.content_length().unwrap_or_default();
+    if usize::try_from(declared).map_or(true, |declared| declared > bytes_max) {
+        return Err(Error::TooLarge);
+    }
+    let mut bytes = BytesMut::new();
+    while let Some(piece) = response.chunk().await.map_err(|error| Error::of(&error))? {
+        if piece.len() > bytes_max - bytes.len() {
             return Err(Error::TooLarge);
         }
-        let keep = Keep::of(response.headers());
-        let mut bytes = BytesMut::new();
-        while let Some(piece) = response.chunk().await.map_err(|error| Error::of(&error))? {
-            if piece.len() > bytes_max - bytes.len() {
-                return Err(Error::TooLarge);
-            }
-            bytes.extend_from_slice(&piece);
-        }
-        Ok(Reply { bytes: bytes.freeze(), keep })
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.freeze())
+}
+
+/// Whether the URL names this machine itself, by a loopback address or the one name that never means another (RFC 6761 §6.3).
+#[must_use]
+pub fn is_of_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -179,7 +255,7 @@ fn check(response: &Response) -> Result<(), Error> {
     if status.is_redirection() {
         return Err(Error::Redirected);
     }
-    if status != http::StatusCode::OK {
+    if status != StatusCode::OK {
         return Err(Error::Status(status.as_u16()));
     }
     if is_json(response.headers()) { Ok(()) } else { Err(Error::NotJson) }
@@ -202,10 +278,11 @@ fn extra_roots(settings: &OutboundSettings) -> Result<Vec<reqwest::Certificate>,
 }
 
 /// Each request has a connection of its own, which was checked for it and is used for nothing else.
-fn builder(guard: &Arc<Guard>, limits: Limits) -> ClientBuilder {
+fn builder(guard: &Arc<Guard>, limits: Limits, settings: &OutboundSettings) -> ClientBuilder {
     Client::builder()
         .user_agent(USER_AGENT)
-        .https_only(true)
+        // What may go without TLS is checked where it is asked for.
+        .https_only(!settings.loopback)
         .http1_only()
         .redirect(Policy::none())
         .retry(reqwest::retry::never())

@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 use url::Host;
 
-use super::address::is_public;
+use super::address::{is_of_a_network, is_public};
 use super::error::{NoPlace, NoPublicAddress};
 
 /// Look-ups at once. The system's resolver cannot be told to stop: what is not awaited any more still holds its place.
@@ -21,19 +22,23 @@ const ADDRESSES_READ_MAX: usize = 64;
 const ADDRESSES_TRIED_MAX: usize = 4;
 
 /// Which addresses may be connected to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Allowed {
     /// This machine's own loopback addresses too.
     pub(super) loopback: bool,
+    /// Those of these networks too.
+    pub(super) networks: Arc<[IpNet]>,
 }
 
 impl Allowed {
-    fn address(self, address: IpAddr) -> bool {
-        is_public(address) || (self.loopback && address.is_loopback())
+    fn address(&self, address: IpAddr) -> bool {
+        is_public(address)
+            || (self.loopback && address.is_loopback())
+            || (is_of_a_network(address) && self.networks.iter().any(|network| network.contains(&address)))
     }
 
     /// Whether a host may be asked for. Of names that is known only when they are resolved.
-    pub(super) fn host<S>(self, host: &Host<S>) -> bool {
+    pub(super) fn host<S>(&self, host: &Host<S>) -> bool {
         match host {
             Host::Domain(_) => true,
             Host::Ipv4(address) => self.address(IpAddr::V4(*address)),
@@ -51,7 +56,7 @@ pub(super) struct Guard {
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let (found, allowed) = (self.names.resolve(name), self.allowed);
+        let (found, allowed) = (self.names.resolve(name), self.allowed.clone());
         Box::pin(async move {
             let found: Vec<SocketAddr> = found.await?.take(ADDRESSES_READ_MAX).collect();
             let none = found.is_empty();
@@ -107,7 +112,11 @@ mod tests {
     }
 
     async fn kept(answer: &[&'static str], loopback: bool) -> Option<Vec<String>> {
-        let guard = Guard { names: Arc::new(Always(answer.to_vec())), allowed: Allowed { loopback } };
+        kept_by(answer, Allowed { loopback, ..Allowed::default() }).await
+    }
+
+    async fn kept_by(answer: &[&'static str], allowed: Allowed) -> Option<Vec<String>> {
+        let guard = Guard { names: Arc::new(Always(answer.to_vec())), allowed };
         match guard.resolve("client.example".parse().unwrap()).await {
             Ok(addresses) => Some(addresses.map(|address| address.to_string()).collect()),
             Err(error) => {
@@ -125,6 +134,23 @@ mod tests {
         assert_eq!(kept(&["127.0.0.1:1", "10.0.0.1:1", "[::ffff:127.0.0.1]:1"], false).await, None);
         assert_eq!(kept(&["10.0.0.1:1", "[::ffff:127.0.0.1]:1", "0.0.0.0:1"], true).await, None);
         assert_eq!(kept(&[], false).await.unwrap(), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn addresses_of_networks_that_were_named_are_passed_on_and_no_others() {
+        let networks = ["10.1.0.0/16", "169.254.0.0/16", "fd00::/8"].map(|text| text.parse().unwrap());
+        let allowed = || Allowed { networks: Arc::from(networks.as_slice()), ..Allowed::default() };
+        let answer = [
+            "10.1.2.3:1",
+            "10.2.0.1:1",
+            "169.254.169.254:1",
+            "[fd12::1]:1",
+            "[fd00:ec2::254]:1",
+            "[::ffff:10.1.2.3]:1",
+        ];
+        assert_eq!(kept_by(&answer, allowed()).await.unwrap(), ["10.1.2.3:0", "[fd12::1]:0"]);
+        assert!(allowed().host(&"10.1.2.3".parse::<std::net::Ipv4Addr>().map(Host::<String>::Ipv4).unwrap()));
+        assert!(!allowed().host(&"10.2.2.3".parse::<std::net::Ipv4Addr>().map(Host::<String>::Ipv4).unwrap()));
     }
 
     #[tokio::test]
