@@ -21,6 +21,8 @@ create table clients (
 create index clients_created on clients (created_at desc, id desc) where deleted_at is null;
 create index clients_project on clients (project, created_at desc, id desc) where deleted_at is null;
 create index clients_unused on clients (created_at) where kind = 'dynamic' and last_used_at is null and deleted_at is null;
+create index clients_names on clients (lower(name) collate "C");
+create index clients_kind on clients (kind) where deleted_at is null;
 create constraint trigger feed_clients after insert or delete or update of disabled, deleted_at, client_id, project on clients
     deferrable initially deferred for each row execute function feed_note('client', 'id', 'new');
 
@@ -41,3 +43,8 @@ alter table secrets add constraint secrets_owner_check
 alter table grants drop constraint grants_holder_check;
 alter table grants add constraint grants_holder_check
     check (holder ~ '^(key_[0-9A-Za-z]{12}|(rol|cli)_[0-9a-f]{32})$') not valid;
+
+-- Who may register by itself, and whether an assertion may be made for the token endpoint's address.
+alter table settings
+    add column dynamic_registration text not null default 'loopback' check (dynamic_registration in ('off', 'loopback', 'on')),
+    add column assertion_audience_token_endpoint boolean not null default false;

@@ -12,7 +12,7 @@ use crate::audit::Recorder;
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::db::Db;
-use crate::failures::Failures;
+use crate::failures::{Failures, Strangers};
 use crate::feed::{Feed, Follower, Start};
 use crate::gate::{Inactive, Live, Position};
 use crate::observations::{ACTIVE, Observations, Owner, Place};
@@ -57,6 +57,8 @@ pub struct App {
     pub clients: Clients,
     /// Slows those down who guess.
     pub failures: Failures,
+    /// Bounds what strangers make us do.
+    pub strangers: Strangers,
     /// The node goes: readiness says so, while requests are still taken.
     pub draining: AtomicBool,
     /// Changes that run: a caller who hangs up cancels none of them, and the service waits for them when it stops.
@@ -125,6 +127,7 @@ impl Running {
             clients: Clients::new(&outbound),
             outbound,
             failures: Failures::default(),
+            strangers: Strangers::default(),
             draining: AtomicBool::new(false),
             changes: TaskTracker::new(),
         };

@@ -1,4 +1,4 @@
-//! Slows those down who guess: failed authentications are counted per address and per named client. Successful callers
+//! Slows those down who guess, or make us work for nobody: failed authentications are counted per address and per named client. Successful callers
 //! are never held up. A guard of this process only; nothing that is promised rests on it.
 
 use std::net::IpAddr;
@@ -16,6 +16,11 @@ const PER_CLIENT_A_MINUTE: u32 = 120;
 /// Addresses and clients remembered at once; past that the ones that are quiet are forgotten.
 const REMEMBERED_MAX: usize = 100_000;
 
+/// Clients that one address may register at once; they come back one by one over a minute.
+const REGISTRATIONS_A_MINUTE: u32 = 30;
+/// Documents that one address may make us fetch at once. Those that are kept cost nothing.
+const FETCHES_A_MINUTE: u32 = 30;
+
 type Keyed = RateLimiter<String, DashMapStateStore<String>, DefaultClock>;
 
 /// The counts.
@@ -26,9 +31,43 @@ pub struct Failures {
 
 impl Default for Failures {
     fn default() -> Self {
-        let keyed =
-            |a_minute| RateLimiter::dashmap(Quota::per_minute(NonZeroU32::new(a_minute).unwrap_or(NonZeroU32::MIN)));
         Self { addresses: keyed(PER_ADDRESS_A_MINUTE), clients: keyed(PER_CLIENT_A_MINUTE) }
+    }
+}
+
+fn keyed(a_minute: u32) -> Keyed {
+    RateLimiter::dashmap(Quota::per_minute(NonZeroU32::new(a_minute).unwrap_or(NonZeroU32::MIN)))
+}
+
+/// Bounds what somebody whom nobody knows makes us do, by address. Those whose address is not known share one.
+pub struct Strangers {
+    registrations: Keyed,
+    fetches: Keyed,
+}
+
+impl Default for Strangers {
+    fn default() -> Self {
+        Self { registrations: keyed(REGISTRATIONS_A_MINUTE), fetches: keyed(FETCHES_A_MINUTE) }
+    }
+}
+
+impl Strangers {
+    /// Whether this address may register one more client now.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait.
+    pub fn register(&self, address: Option<IpAddr>) -> Result<(), Duration> {
+        check(&self.registrations, &address.map(network).unwrap_or_default())
+    }
+
+    /// Whether this address may make us fetch one more document now.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait.
+    pub fn fetch(&self, address: Option<IpAddr>) -> Result<(), Duration> {
+        check(&self.fetches, &address.map(network).unwrap_or_default())
     }
 }
 
@@ -52,7 +91,8 @@ fn check(limiter: &Keyed, key: &String) -> Result<(), Duration> {
         limiter.retain_recent();
     }
     if limiter.len() > REMEMBERED_MAX {
-        // Whoever sends from so many addresses gains nothing by it: the secrets are 256 bits.
+        // Whoever sends from so many addresses gains nothing by it: the secrets are 256 bits, and what strangers make us
+        // do is bounded as a whole too.
         return Ok(());
     }
     limiter.check_key(key).map_err(|until| until.wait_time_from(DefaultClock::default().now()))

@@ -1,22 +1,35 @@
 //! Who a `client_id` means: a row, a document at its own address, or nobody.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
 use sqlx::PgConnection;
 
 use super::document::{ClientDocuments, ClientUrl};
+use super::keys::{KEYS_BYTES_MAX, KeySet};
 use super::metadata::{ClientMetadata, Mistake, Source};
 use super::store;
 use super::wire::Described;
 use crate::audit::{self, Entry};
 use crate::db::{self, Db};
-use crate::outbound::{Failure, Outbound};
+use crate::outbound::{Documents, Failure, Outbound, Shape};
 use crate::projects;
 use crate::refusal::Refused;
 use crate::types::caller::Caller;
 use crate::types::clock::BootInstant;
 use crate::types::id::ClientId;
+
+/// Key sets kept at most; together some sixteen mebibytes.
+const KEY_SETS_MAX: usize = 1_024;
+
+/// The last use of a client is written this often at most.
+const NOTED_EVERY: Duration = Duration::from_hours(1);
+/// Clients of which it is remembered that it was.
+const NOTED_MAX: usize = 10_000;
+
+type KeySets = Documents<KeySet, &'static str>;
 
 /// How a client came to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -82,13 +95,42 @@ pub enum Unresolved {
 /// What this node knows of clients that describe themselves elsewhere. One per node.
 pub struct Clients {
     documents: ClientDocuments,
+    pub(super) keys: KeySets,
+    noted: Cache<ClientId, BootInstant>,
 }
 
 impl Clients {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(outbound: &Outbound) -> Self {
-        Self { documents: ClientDocuments::new(outbound.clone()) }
+        let shape = Shape { bytes_max: KEYS_BYTES_MAX, count_max: KEY_SETS_MAX, read: KeySet::fetched };
+        Self {
+            documents: ClientDocuments::new(outbound.clone()),
+            keys: Documents::new(outbound.clone(), shape),
+            noted: Cache::new(NOTED_MAX),
+        }
+    }
+
+    /// Whether resolving this id would ask another host.
+    #[must_use]
+    pub fn must_ask(&self, client_id: &str, now: BootInstant) -> bool {
+        ClientUrl::parse(client_id).is_ok_and(|url| !self.documents.is_known(&url, now))
+    }
+
+    /// Notes that a client authenticated, for lists; at most once in [`NOTED_EVERY`] on this node.
+    ///
+    /// # Errors
+    ///
+    /// The database refuses; it is noted the next time.
+    pub async fn note_use(&self, db: &Db, id: ClientId, now: BootInstant) -> db::Result<()> {
+        if self.noted.get(&id).is_some_and(|noted| now < noted.plus(NOTED_EVERY)) {
+            return Ok(());
+        }
+        let mut tx = db.begin().await?;
+        store::note_use(&mut tx, id.as_str()).await?;
+        db::commit(tx).await?;
+        self.noted.insert(id, now);
+        Ok(())
     }
 
     /// The client that this id means, switched off or not. A row is read anew each time; a document may be one from

@@ -98,6 +98,12 @@ impl ClientDocuments {
         Self(Documents::new(outbound, shape))
     }
 
+    /// Whether what the client says is known without asking it.
+    #[must_use]
+    pub fn is_known(&self, client: &ClientUrl, now: BootInstant) -> bool {
+        self.0.is_known(&client.0, now)
+    }
+
     /// What the client says about itself, fetched or from before.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ pub use subscribe::{
     Full, Over, ROUNDS_WAITING_MAX, SEARCHED_MAX, SUBSCRIBERS_MAX, SUBSCRIBERS_OF_SERVER_MAX, Subscription,
     TOLD_AGAIN_MAX, Told,
 };
+pub(crate) use translate::version as version_of;
 
 /// How long a lost wake-up costs.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(100);

@@ -170,7 +170,9 @@ pub(super) fn bare_key(row: &keys::Row, pools: &mut Pools) -> Option<(KeyId, Key
     Some((id, key))
 }
 
-pub(super) fn version(row: &secrets::Row) -> Version {
+/// A version of a secret.
+#[must_use]
+pub(crate) fn version(row: &secrets::Row) -> Version {
     Version {
         number: row.version,
         secret_key: SecretKeyId::of(&row.secret_key),

@@ -47,6 +47,7 @@ scopes! {
     ServersRead = "servers:read", ServersWrite = "servers:write",
     AgentsRead = "agents:read", AgentsWrite = "agents:write",
     KeysRead = "keys:read", KeysWrite = "keys:write",
+    ClientsRead = "clients:read", ClientsWrite = "clients:write",
     RolesRead = "roles:read", RolesWrite = "roles:write",
     SessionsRead = "sessions:read", SessionsWrite = "sessions:write",
     RevocationsRead = "revocations:read", RevocationsWrite = "revocations:write",

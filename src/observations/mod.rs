@@ -14,7 +14,7 @@ use crate::db::{self, Db};
 use crate::secrets::{self, Rehash, Use};
 use crate::sessions::refresh;
 use crate::types::clock::Timestamp;
-use crate::types::id::{KeyId, OperatorId, ServerId, SessionId};
+use crate::types::id::{ClientId, KeyId, OperatorId, ServerId, SessionId};
 
 pub use store::{Event, events, expire};
 
@@ -39,6 +39,8 @@ pub enum Owner {
     Operator(OperatorId),
     /// A server.
     Server(ServerId),
+    /// An OAuth client.
+    Client(ClientId),
 }
 
 impl Owner {
@@ -49,6 +51,7 @@ impl Owner {
             Self::Key(id) => id.as_str(),
             Self::Operator(id) => id.as_str(),
             Self::Server(id) => id.as_str(),
+            Self::Client(id) => id.as_str(),
         }
     }
 }

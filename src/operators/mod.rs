@@ -28,13 +28,14 @@ const CIDRS_MAX: usize = 100;
 const PROJECTS_MAX: usize = 100;
 
 /// The nouns of `/v1` that scopes are made of.
-pub const NOUNS: [&str; 11] = [
+pub const NOUNS: [&str; 12] = [
     "projects",
     "operators",
     "servers",
     "agents",
     "keys",
     "roles",
+    "clients",
     "sessions",
     "revocations",
     "audit",

@@ -170,6 +170,12 @@ impl<T, E: Clone> Documents<T, E> {
         }
     }
 
+    /// Whether [`Documents::get`] would answer without asking anybody.
+    #[must_use]
+    pub fn is_known(&self, url: &Url, now: BootInstant) -> bool {
+        self.known(url.as_str(), now, |good| now < good.fresh_until).is_some()
+    }
+
     /// How many documents are kept.
     #[must_use]
     pub fn len(&self) -> usize {

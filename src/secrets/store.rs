@@ -120,7 +120,7 @@ pub(super) async fn shown(connection: &mut PgConnection, owner: &str) -> db::Res
 /// The last use of a version.
 #[derive(Clone, Debug)]
 pub struct Use {
-    /// `key_…`, `opr_…` or `srv_…`.
+    /// `key_…`, `opr_…`, `srv_…` or `cli_…`.
     pub owner: String,
     /// Which version of its secret.
     pub version: i32,

@@ -36,6 +36,36 @@ pub struct KeyPolicies {
     pub dev: KeyPolicy,
 }
 
+/// Who may register as a client by itself (RFC 7591).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DynamicRegistration {
+    /// Nobody.
+    Off,
+    /// Applications whose redirect URIs all lead to the person's own machine: a code never goes to a stranger's.
+    Loopback,
+    /// Anybody.
+    On,
+}
+
+impl DynamicRegistration {
+    /// Its name on the wire and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Loopback => "loopback",
+            Self::On => "on",
+        }
+    }
+
+    /// Reads the name. What is not understood lets nobody in.
+    #[must_use]
+    pub fn parse(name: &str) -> Self {
+        [Self::Loopback, Self::On].into_iter().find(|known| known.as_str() == name).unwrap_or(Self::Off)
+    }
+}
+
 /// The settings as they are read.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Settings {
@@ -50,6 +80,10 @@ pub struct Settings {
     /// Why a maximum above 90 days was set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_reason: Option<String>,
+    /// `off`, `loopback` or `on`: who may register as a client by itself (RFC 7591).
+    pub dynamic_registration: DynamicRegistration,
+    /// A client's assertion may be made for the token endpoint's address in place of the issuer.
+    pub assertion_audience_token_endpoint: bool,
     /// When they were last changed.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
@@ -81,6 +115,10 @@ pub struct Change {
     pub dev_max_age_days: Option<i32>,
     /// New reason.
     pub policy_reason: Patch<String>,
+    /// Who may register now.
+    pub dynamic_registration: Option<DynamicRegistration>,
+    /// Whether the token endpoint's address is an audience now.
+    pub assertion_audience_token_endpoint: Option<bool>,
 }
 
 /// The settings now.
@@ -111,6 +149,10 @@ pub async fn change(db: &Db, by: &Caller, change: Change, expected: Option<&str>
         audit_days: change.audit_days.unwrap_or(before.audit_days),
         key_policies: policies,
         policy_reason: change.policy_reason.over(before.policy_reason.clone()),
+        dynamic_registration: change.dynamic_registration.unwrap_or(before.dynamic_registration),
+        assertion_audience_token_endpoint: change
+            .assertion_audience_token_endpoint
+            .unwrap_or(before.assertion_audience_token_endpoint),
         updated_at: before.updated_at,
     };
     check(&after)?;

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::db;
-use crate::settings::{KeyPolicies, KeyPolicy, Settings};
+use crate::settings::{DynamicRegistration, KeyPolicies, KeyPolicy, Settings};
 
 struct Row {
     lease_ms: i32,
@@ -13,6 +13,8 @@ struct Row {
     prod_max_age_days: i32,
     dev_max_age_days: i32,
     policy_reason: Option<String>,
+    dynamic_registration: String,
+    assertion_audience_token_endpoint: bool,
     updated_at: OffsetDateTime,
 }
 
@@ -27,6 +29,8 @@ impl From<Row> for Settings {
                 dev: KeyPolicy { max_age_days: row.dev_max_age_days },
             },
             policy_reason: row.policy_reason,
+            dynamic_registration: DynamicRegistration::parse(&row.dynamic_registration),
+            assertion_audience_token_endpoint: row.assertion_audience_token_endpoint,
             updated_at: row.updated_at,
         }
     }
@@ -35,7 +39,8 @@ impl From<Row> for Settings {
 pub(super) async fn get(connection: &mut PgConnection) -> db::Result<Settings> {
     let row = sqlx::query_as!(
         Row,
-        "select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, dev_max_age_days, policy_reason, updated_at from settings",
+        "select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, dev_max_age_days, policy_reason,
+                dynamic_registration, assertion_audience_token_endpoint, updated_at from settings",
     )
     .fetch_one(connection)
     .await?;
@@ -45,7 +50,8 @@ pub(super) async fn get(connection: &mut PgConnection) -> db::Result<Settings> {
 pub(super) async fn lock(tx: &mut PgConnection) -> db::Result<Settings> {
     let row = sqlx::query_as!(
         Row,
-        "select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, dev_max_age_days, policy_reason, updated_at from settings for update",
+        "select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, dev_max_age_days, policy_reason,
+                dynamic_registration, assertion_audience_token_endpoint, updated_at from settings for update",
     )
     .fetch_one(tx)
     .await?;
@@ -60,7 +66,7 @@ pub(super) async fn set(tx: &mut PgConnection, new: &Settings) -> db::Result<Off
                                          when updated_at > authority_now() - interval '2 minutes' then greatest(lease_ms, previous_lease_ms)
                                          else lease_ms end,
                 session_ttl_seconds = $2, audit_days = $3, prod_max_age_days = $4, dev_max_age_days = $5, policy_reason = $6,
-                updated_at = authority_now()
+                dynamic_registration = $7, assertion_audience_token_endpoint = $8, updated_at = authority_now()
          returning updated_at",
         new.lease_ms,
         new.session_ttl_seconds,
@@ -68,6 +74,8 @@ pub(super) async fn set(tx: &mut PgConnection, new: &Settings) -> db::Result<Off
         new.key_policies.prod.max_age_days,
         new.key_policies.dev.max_age_days,
         new.policy_reason,
+        new.dynamic_registration.as_str(),
+        new.assertion_audience_token_endpoint,
     )
     .fetch_one(tx)
     .await?;

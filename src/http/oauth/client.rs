@@ -24,6 +24,8 @@ use crate::types::clock::Timestamp;
 use crate::types::credential::{Kind, Presented};
 use crate::types::id::{KeyId, ServerId};
 
+pub(super) use crate::http::oauth::application::{authenticate_application, resolve};
+
 /// An authenticated caller.
 pub(super) enum Client {
     /// A server.
@@ -105,10 +107,15 @@ fn with_version(app: &App, form: &Form<'_>, asking: &Asking) -> Result<Option<(C
 
 /// A failed attempt is counted and recorded; after too many the caller is told to wait.
 pub(super) fn failed(app: &App, asking: &Asking, cause: Inactive, client: Option<&str>) -> OAuthError {
+    failed_as(app, asking, cause.as_str(), client)
+}
+
+/// The same for a cause that only OAuth clients have.
+pub(super) fn failed_as(app: &App, asking: &Asking, cause: &'static str, client: Option<&str>) -> OAuthError {
     app.metrics.failed_authentication("client");
     match app.failures.count(asking.address, client) {
         Ok(()) => {
-            let mut entry = Entry::new(&asking.by("unknown".to_owned()), "client.refused").refused(cause.as_str());
+            let mut entry = Entry::new(&asking.by("unknown".to_owned()), "client.refused").refused(cause);
             if let Some(client) = client {
                 entry = entry.on(client);
             }
@@ -292,26 +299,67 @@ impl Basic {
         Self(headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(basic))
     }
 
-    /// The one credential of a request; `None` when nothing was presented at all.
+    /// What a request presents.
     ///
     /// # Errors
     ///
     /// Two ways were used at once (RFC 6749 §2.3).
-    pub(super) fn claim<'a>(&'a self, form: &'a Form<'_>) -> Result<Option<Claim<'a>>, OAuthError> {
-        let bearer = bearer(form.headers);
-        let body = form.get("client_secret");
-        let ways = usize::from(self.0.is_some()) + usize::from(bearer.is_some()) + usize::from(body.is_some());
-        if ways > 1 || form.headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
+    pub(super) fn credentials<'a>(&'a self, form: &'a Form<'_>) -> Result<Credentials<'a>, OAuthError> {
+        let basic = self.0.as_ref().map(|basic| {
+            let (id, secret) = basic.split_once(':').unwrap_or((basic, ""));
+            Credentials::Basic { id, secret }
+        });
+        let ways = [
+            basic,
+            bearer(form.headers).map(Credentials::Bearer),
+            form.get("client_secret").map(Credentials::Post),
+            form.get("client_assertion").map(Credentials::Assertion),
+        ];
+        let mut ways = ways.into_iter().flatten();
+        let first = ways.next().unwrap_or(Credentials::None);
+        if ways.next().is_some() || form.headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
             return Err(OAuthError::invalid_request("authenticate in one way only"));
         }
-        if let Some(basic) = &self.0 {
-            let (id, secret) = basic.split_once(':').unwrap_or((basic, ""));
-            let raw = Claimed { id: Some(id.into()), secret: secret.into() };
-            return Ok(Some(Claim { decoded: raw.decoded(), raw }));
-        }
-        let id = form.get("client_id").map(Cow::Borrowed);
-        Ok(bearer.or(body).map(|secret| Claim { raw: Claimed { id, secret: secret.into() }, decoded: None }))
+        Ok(first)
     }
+
+    /// The one credential of a server or a key's holder; `None` when none was presented.
+    ///
+    /// # Errors
+    ///
+    /// As [`Basic::credentials`].
+    pub(super) fn claim<'a>(&'a self, form: &'a Form<'_>) -> Result<Option<Claim<'a>>, OAuthError> {
+        match self.credentials(form)? {
+            Credentials::Basic { id, secret } => {
+                let raw = Claimed { id: Some(id.into()), secret: secret.into() };
+                Ok(Some(Claim { decoded: raw.decoded(), raw }))
+            }
+            Credentials::Post(secret) | Credentials::Bearer(secret) => {
+                let id = form.get("client_id").map(Cow::Borrowed);
+                Ok(Some(Claim { raw: Claimed { id, secret: secret.into() }, decoded: None }))
+            }
+            Credentials::Assertion(_) | Credentials::None => Ok(None),
+        }
+    }
+}
+
+/// What a request presents to say who sends it, unread.
+pub(super) enum Credentials<'a> {
+    /// `Authorization: Basic`, taken apart but not form-decoded.
+    Basic {
+        /// What stands before the colon.
+        id: &'a str,
+        /// What stands after it.
+        secret: &'a str,
+    },
+    /// `Authorization: Bearer`.
+    Bearer(&'a str),
+    /// `client_secret` in the body.
+    Post(&'a str),
+    /// `client_assertion` (RFC 7523 §2.2).
+    Assertion(&'a str),
+    /// Nothing.
+    None,
 }
 
 fn basic(header: &str) -> Option<Zeroizing<String>> {

@@ -1,6 +1,7 @@
 //! OAuth 2: tokens, introspection, revocation, keys and metadata. Errors are OAuth's own (RFC 6749 §5.2).
 #![expect(clippy::missing_errors_doc, reason = "what each handler refuses is in its OpenAPI description")]
 
+mod application;
 pub mod authorize;
 mod client;
 mod error;

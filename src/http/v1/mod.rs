@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod audit;
+pub mod clients;
 pub mod keys;
 pub mod nodes;
 pub mod operators;
@@ -44,6 +45,9 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::events))
+        .routes(routes!(clients::list, clients::create))
+        .routes(routes!(clients::get, clients::change, clients::delete))
+        .routes(routes!(clients::rotate))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::get))
         .routes(routes!(sessions::revoke))

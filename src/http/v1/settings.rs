@@ -9,7 +9,7 @@ use crate::http::caller::{By, SettingsRead, SettingsWrite};
 use crate::http::extract::{Body, IfMatch};
 use crate::http::problem::{Problem, Refusals};
 use crate::http::reply::{Receipted, Tagged};
-use crate::settings::{self, Change, Settings};
+use crate::settings::{self, Change, DynamicRegistration, Settings};
 use crate::types::patch::Patch;
 
 /// Reads the settings. Needs an operator on all projects.
@@ -59,6 +59,10 @@ pub struct ChangeSettings {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     policy_reason: Patch<String>,
+    /// Who may register as a client by itself (RFC 7591).
+    dynamic_registration: Option<DynamicRegistration>,
+    /// Whether a client's assertion may be made for the token endpoint's address.
+    assertion_audience_token_endpoint: Option<bool>,
 }
 
 /// Changes settings on all nodes. Needs an operator on all projects.
@@ -82,6 +86,8 @@ pub async fn change(
         prod_max_age_days: days(policies.as_ref().and_then(|policies| policies.prod.as_ref())),
         dev_max_age_days: days(policies.as_ref().and_then(|policies| policies.dev.as_ref())),
         policy_reason: body.policy_reason,
+        dynamic_registration: body.dynamic_registration,
+        assertion_audience_token_endpoint: body.assertion_audience_token_endpoint,
     };
     let (settings, done) = settings::change(&app.db, &by.caller, change, expected.as_deref()).await?;
     Ok(Receipted::wait(&app.feed, settings, done, true).await)
