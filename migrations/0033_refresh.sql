@@ -10,7 +10,7 @@ create index sessions_client on sessions (client_id, id) where client_id is not 
 create or replace view session_list as
 select s.id, s.agent_id, s.key_id, s.server_id, s.permissions, s.act, host(s.client_ip) as client_ip, s.issued_at, s.expires_at,
        case when exists (select from revocations r
-                          where (r.kind, r.target) in (('token', s.id), ('key', s.key_id), ('signing_key', s.kid)))
+                          where (r.kind, r.target) in (('token', s.id), ('token', s.family_id), ('key', s.key_id), ('signing_key', s.kid)))
               or exists (select from revocations r
                           where (r.kind, r.target) in (('agent', s.agent_id), ('server', s.server_id), ('key_sessions', s.key_id), ('all', 'all'),
                                     ('user', s.user_id), ('grant', s.consent_id), ('client', c.id), ('provider', u.provider_id))

@@ -142,7 +142,9 @@ pub(super) async fn load_settings(connection: &mut PgConnection, live: &Live) ->
     let settings = settings::get(connection).await?;
     let seconds = u64::try_from(settings.session_ttl_seconds).unwrap_or(60);
     let longest_lease = live.settings.load().longest_lease;
-    live.settings.store(Arc::new(SettingsNow { session_ttl: Duration::from_secs(seconds), longest_lease }));
+    let dynamic_registration = settings.dynamic_registration != settings::DynamicRegistration::Off;
+    let session_ttl = Duration::from_secs(seconds);
+    live.settings.store(Arc::new(SettingsNow { session_ttl, dynamic_registration, longest_lease }));
     Ok(())
 }
 

@@ -159,6 +159,8 @@ fn revoked(view: View<'_>, entry: &Narrowing, row: &Named) -> Option<Notice> {
     let named = servers(&row.servers);
     let to_all = |what| Audience { named: Vec::new(), others: Some(what) };
     let (about, to) = match Kind::parse(&row.kind)? {
+        // Introspection names no family: the person's tokens are asked about again.
+        Kind::Token if row.user_id.is_some() => (About::User, each(named, |_| What::Changed)),
         Kind::Token => (About::Token, each(named, |_| What::Revoked)),
         Kind::Key => (About::Key, each(named, |_| What::Revoked)),
         Kind::KeySessions => {
@@ -296,6 +298,7 @@ mod tests {
                 history: 1,
                 number: 1,
                 servers: servers.iter().map(ToString::to_string).collect(),
+                user_id: None,
                 key_id: None,
                 agent_id: None,
                 marked: false,

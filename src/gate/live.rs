@@ -29,6 +29,8 @@ pub struct SessionVerifier {
 pub struct SettingsNow {
     /// The life of a session token.
     pub session_ttl: Duration,
+    /// Applications may register themselves.
+    pub dynamic_registration: bool,
     /// The longest lease that any node may still be under.
     pub longest_lease: Duration,
 }
@@ -68,7 +70,11 @@ impl Live {
     /// An empty memory that answers nothing.
     #[must_use]
     pub fn new(issuer: &str, keyring: Arc<Keyring>) -> Self {
-        let settings = SettingsNow { session_ttl: Duration::from_mins(15), longest_lease: Duration::from_mins(1) };
+        let settings = SettingsNow {
+            session_ttl: Duration::from_mins(15),
+            dynamic_registration: false,
+            longest_lease: Duration::from_mins(1),
+        };
         Self {
             round: ArcSwap::from_pointee(Round::NONE),
             told: AtomicI64::new(0),

@@ -276,7 +276,8 @@ pub struct Named {
     pub kind: String,
     /// Which one.
     pub target: String,
-    /// Which one, in the words of introspection: of a client its `client_id`, of what a person allowed the person.
+    /// Which one, in the words of introspection: of a client its `client_id`, of what a person allowed, and of a
+    /// family of refresh tokens, the person.
     pub subject: String,
     /// Only what was issued up to then.
     pub issued_before: Option<OffsetDateTime>,
@@ -288,6 +289,8 @@ pub struct Named {
     pub prune_at: Option<OffsetDateTime>,
     /// The servers that a token is for, on which a key or an agent's keys have grants, or on which people allowed something.
     pub servers: Vec<String>,
+    /// The person of a family of refresh tokens.
+    pub user_id: Option<String>,
     /// The key of a token.
     pub key_id: Option<String>,
     /// The agent of a token or a key.
@@ -322,7 +325,8 @@ pub async fn load_some(connection: &mut PgConnection, ids: &[String]) -> db::Res
         r#"select r.id as "id!", r.kind as "kind!", r.target as "target!", r.issued_before, coalesce(r.history, 0) as "history!",
                   coalesce(r.number, 0) as "number!", r.prune_at, t.key_id as "key_id?", coalesce(t.agent_id, k.agent_id) as agent_id,
                   r.kind = 'key' and k.revoked_at is not null as "marked!",
-                  case when r.kind = 'token' then array_remove(array[t.server_id], null)
+                  f.user_id as "user_id?",
+                  case when r.kind = 'token' then array_remove(array[coalesce(t.server_id, f.server_id)], null)
                        when r.kind in ('key', 'key_sessions') then array(
                            select server_id from grants where holder = r.target
                            union select g.server_id from key_roles kr join grants g on g.holder = kr.role_id where kr.key_id = r.target)
@@ -340,8 +344,9 @@ pub async fn load_some(connection: &mut PgConnection, ids: &[String]) -> db::Res
                        else '{}' end as "servers!",
                   case r.kind when 'client' then coalesce((select client_id from clients where id = r.target), r.target)
                               when 'grant' then coalesce((select user_id from consents where id = r.target), r.target)
-                              else r.target end as "subject!"
+                              else coalesce(f.user_id, r.target) end as "subject!"
            from revocations r left join sessions t on r.kind = 'token' and t.id = r.target
+                left join refresh_families f on r.kind = 'token' and f.id = r.target
                 left join keys k on r.kind in ('key', 'key_sessions') and k.id = r.target
            where r.id = any($1)"#,
         ids,

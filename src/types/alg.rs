@@ -16,6 +16,9 @@ pub enum Alg {
 }
 
 impl Alg {
+    /// Every algorithm.
+    pub const ALL: [Self; 3] = [Self::EdDsa, Self::Es256, Self::Rs256];
+
     /// Its name in JOSE headers and in the database.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -29,6 +32,6 @@ impl Alg {
     /// Reads the name; `None` for any other.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::EdDsa, Self::Es256, Self::Rs256].into_iter().find(|alg| alg.as_str() == name)
+        Self::ALL.into_iter().find(|alg| alg.as_str() == name)
     }
 }

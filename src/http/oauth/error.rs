@@ -5,6 +5,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::clients::metadata::GrantType;
+use crate::db;
 use crate::gate::{Position, Stale};
 use crate::http::problem::Problem;
 use crate::refusal::{Code, Refused};
@@ -54,7 +56,7 @@ impl OAuthError {
 
     /// Another grant than those of the metadata.
     pub(super) fn unsupported_grant_type() -> Self {
-        let description = "client_credentials or urn:ietf:params:oauth:grant-type:token-exchange".to_owned();
+        let description = format!("one of {}", crate::http::oauth::token::GRANTS.map(GrantType::as_str).join(", "));
         Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", description)
     }
 
@@ -108,6 +110,12 @@ impl From<Refused> for OAuthError {
             Code::Internal => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", String::new()),
             _ => Self::unavailable(),
         }
+    }
+}
+
+impl From<db::Error> for OAuthError {
+    fn from(error: db::Error) -> Self {
+        Refused::from(error).into()
     }
 }
 

@@ -35,6 +35,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(servers::get, servers::change, servers::delete))
         .routes(routes!(servers::rotate))
         .routes(routes!(servers::grants))
+        .routes(routes!(servers::setup::get))
         .routes(routes!(servers::withdraw))
         .routes(routes!(agents::list, agents::create))
         .routes(routes!(agents::get, agents::change, agents::delete))

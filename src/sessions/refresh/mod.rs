@@ -90,15 +90,23 @@ pub struct Again {
     successor: [u8; 12],
 }
 
-/// Begins a family. Its first token is to be shown once.
+/// Begins a family, which may have no refresh token: then it is what a session token hangs on.
 ///
 /// # Errors
 ///
 /// The database refuses.
-pub async fn begin(tx: &mut PgConnection, sealing: Sealing<'_>, new: &NewFamily) -> Result<Credential, Refused> {
-    store::insert_family(tx, new).await?;
+pub async fn begin(tx: &mut PgConnection, new: &NewFamily) -> db::Result<()> {
+    store::insert_family(tx, new).await
+}
+
+/// Makes the first token of a family, to be shown once.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn first(tx: &mut PgConnection, sealing: Sealing<'_>, family: SessionId) -> Result<Credential, Refused> {
     let first = Credential::generate(Kind::Refresh, &base62::random_twelve());
-    insert(tx, sealing, new.id, &first).await?;
+    insert(tx, sealing, family, &first).await?;
     Ok(first)
 }
 

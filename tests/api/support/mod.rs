@@ -5,6 +5,7 @@ pub mod description;
 pub mod cluster;
 pub mod jwt;
 pub mod node;
+pub mod people;
 pub mod proxy;
 pub mod seeded;
 pub mod sse;

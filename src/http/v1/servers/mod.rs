@@ -1,5 +1,7 @@
 //! `/v1/servers`: MCP servers that rely on the authority.
 
+pub mod setup;
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};

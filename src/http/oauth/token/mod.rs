@@ -1,0 +1,264 @@
+//! `POST /oauth/token`: session tokens by client credentials (RFC 6749 §4.4), by exchange (RFC 8693), and on a person's word by
+//! an authorization code (§4.1.3) or a refresh token (§6).
+
+mod allowed;
+mod exchanged;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::app::{App, AppState};
+use crate::audit::Entry;
+use crate::clients::Application;
+use crate::clients::metadata::GrantType;
+use crate::gate::{Inactive, KeyCaller};
+use crate::http::oauth::OAuthRefusals;
+use crate::http::oauth::client::{Asking, Client, authenticate, authenticate_application, failed};
+use crate::http::oauth::error::OAuthError;
+use crate::http::oauth::form::{Form, Received};
+use crate::sessions::{Draft, Refusal, Wish, authorise, authorise_client};
+use crate::signing::Purpose;
+use crate::types::credential::Credential;
+
+/// Where it is.
+pub(in crate::http) const PATH: &str = "/oauth/token";
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+/// What the token endpoint understands, as the metadata says it.
+pub(super) const GRANTS: [GrantType; 4] =
+    [GrantType::AuthorizationCode, GrantType::RefreshToken, GrantType::ClientCredentials, GrantType::TokenExchange];
+
+/// A request for a session token.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "only described: the form is read by hand, so that nothing is looked at too early")]
+pub struct TokenRequest {
+    /// `authorization_code`, `refresh_token`, `client_credentials`, or `urn:ietf:params:oauth:grant-type:token-exchange`.
+    grant_type: String,
+    /// The key's id, or the OAuth client's, if it is not in `Authorization: Basic`.
+    client_id: Option<String>,
+    /// The API key, or the client's secret, if it is not in `Authorization: Basic`.
+    client_secret: Option<String>,
+    /// The client's assertion (RFC 7523 §2.2), instead of a secret.
+    client_assertion: Option<String>,
+    /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`.
+    client_assertion_type: Option<String>,
+    /// The code that the authorization endpoint gave.
+    code: Option<String>,
+    /// The same that the code was asked for with, if it is sent at all.
+    redirect_uri: Option<String>,
+    /// What the code challenge was made of (RFC 7636).
+    code_verifier: Option<String>,
+    /// A refresh token.
+    refresh_token: Option<String>,
+    /// The server's resource URI; the key's only server when left out, and with a code the server that it is for.
+    resource: Option<String>,
+    /// Permissions and the server's scopes, to have less than all.
+    scope: Option<String>,
+    /// For an exchange: an API key or a session token.
+    subject_token: Option<String>,
+    /// For an exchange: `…:access_token`, or `…:jwt` for a session token.
+    subject_token_type: Option<String>,
+    /// For an exchange: who acts, by its own API key or session token.
+    actor_token: Option<String>,
+    /// The type of the actor token.
+    actor_token_type: Option<String>,
+    /// `…:access_token` or `…:jwt`.
+    requested_token_type: Option<String>,
+}
+
+/// A session token.
+#[derive(Serialize, ToSchema)]
+pub struct TokenResponse {
+    /// The token: a JWT (RFC 9068).
+    access_token: String,
+    /// For an exchange: what it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<String>,
+    /// `Bearer`.
+    token_type: String,
+    /// Seconds until it ends.
+    expires_in: i64,
+    /// What was granted; it may be less than was asked for.
+    scope: String,
+    /// Good once, for the next session token; the reply to it has the one after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+}
+
+/// Issues a session token. It is handed out only after its row is durable.
+#[utoipa::path(post, path = PATH, operation_id = "token", tag = "oauth",
+    request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
+    security(("client" = []), ()),
+    responses((status = 200, description = "The token.", body = TokenResponse), OAuthRefusals))]
+pub async fn post(State(app): AppState, received: Received) -> Result<Response, OAuthError> {
+    answer(&app, &received).await
+}
+
+/// The same for what stands before the router.
+pub(in crate::http) async fn answer(app: &App, received: &Received) -> Result<Response, OAuthError> {
+    let form = received.form()?;
+    let asking = Asking::of(app, &form);
+    let client = client(app, &form, &asking).await?;
+    form.checked()?;
+    let asked = form.need("grant_type")?;
+    let grant = GRANTS.into_iter().find(|grant| grant.as_str() == asked);
+    let grant = grant.ok_or_else(OAuthError::unsupported_grant_type)?;
+    let request = Request { app, form: &form, asking: &asking, client: &client };
+    let issued = match request.issue(grant).await {
+        // A token of a newer state than this node has applied: apply it, then look again.
+        Err(OAuthError { ahead: Some(position), .. }) => {
+            app.catch_up(position).await?;
+            request.issue(grant).await
+        }
+        issued => issued,
+    };
+    match issued {
+        Ok(response) => {
+            app.metrics.token_issued(label(grant));
+            Ok(([(header::CACHE_CONTROL, "no-store")], Json(response)).into_response())
+        }
+        Err(error) => Err(request.refused(grant, error)),
+    }
+}
+
+/// Who asks for a token.
+enum Asker {
+    /// An agent, with its key.
+    Key(KeyCaller),
+    /// An OAuth client.
+    Application(Application),
+    /// Whoever has a token to be made smaller.
+    Nobody,
+}
+
+async fn client(app: &App, form: &Form<'_>, asking: &Asking) -> Result<Asker, OAuthError> {
+    if let Some(application) = authenticate_application(app, form, asking).await? {
+        return Ok(Asker::Application(application));
+    }
+    match authenticate(app, form, asking)? {
+        Some(Client::Key(caller)) => Ok(Asker::Key(caller)),
+        // A server's secret gets no token: servers only ask.
+        Some(Client::Server(server)) => Err(failed(app, asking, Inactive::WrongType, Some(server.id.as_str()))),
+        None => Ok(Asker::Nobody),
+    }
+}
+
+/// A grant's name in metrics and the audit.
+const fn label(grant: GrantType) -> &'static str {
+    match grant {
+        GrantType::AuthorizationCode => "authorization_code",
+        GrantType::RefreshToken => "refresh_token",
+        GrantType::ClientCredentials => "client_credentials",
+        GrantType::DeviceCode => "device_code",
+        GrantType::JwtBearer => "jwt_bearer",
+        GrantType::TokenExchange => "token_exchange",
+    }
+}
+
+struct Request<'a> {
+    app: &'a App,
+    form: &'a Form<'a>,
+    asking: &'a Asking,
+    client: &'a Asker,
+}
+
+impl Request<'_> {
+    async fn issue(&self, grant: GrantType) -> Result<TokenResponse, OAuthError> {
+        let wish = Wish {
+            resources: self.form.all("resource"),
+            scope: self.form.get("scope").map(str::to_owned),
+            address: self.asking.address,
+        };
+        match grant {
+            GrantType::AuthorizationCode => self.by_code(&wish).await,
+            GrantType::RefreshToken => self.by_refresh_token(&wish).await,
+            GrantType::ClientCredentials => self.by_credentials(&wish).await,
+            GrantType::TokenExchange => self.by_exchange(&wish).await,
+            GrantType::DeviceCode | GrantType::JwtBearer => Err(OAuthError::unsupported_grant_type()),
+        }
+    }
+
+    async fn by_credentials(&self, wish: &Wish) -> Result<TokenResponse, OAuthError> {
+        let draft = match self.client {
+            Asker::Key(caller) => self.app.live.answer(|view| authorise(view, caller, wish))??,
+            Asker::Application(application) => {
+                // A public client proves nothing, so it has nothing of its own.
+                let may = application.metadata.grant_types.contains(&GrantType::ClientCredentials)
+                    && application.metadata.is_confidential();
+                if !may {
+                    return Err(Refusal::UnauthorizedClient.into());
+                }
+                self.app.live.answer(|view| {
+                    let client = application.id.and_then(|id| view.memory.clients.get(&id));
+                    authorise_client(view, client.ok_or(Refusal::InvalidClient)?, wish)
+                })??
+            }
+            Asker::Nobody => return Err(failed(self.app, self.asking, Inactive::Malformed, None)),
+        };
+        self.mint(draft, None).await
+    }
+
+    /// Signs, writes, and only then answers.
+    async fn mint(&self, draft: Draft, issued_token_type: Option<String>) -> Result<TokenResponse, OAuthError> {
+        let (access_token, kid) = self.sign(&draft)?;
+        self.app.writer.write(&draft, &kid).await?;
+        Ok(Self::response(draft, access_token, issued_token_type, None))
+    }
+
+    /// The token, and the key that signed it.
+    fn sign(&self, draft: &Draft) -> Result<(String, String), OAuthError> {
+        let signers = self.app.feed.signers();
+        let signer =
+            signers.current(Purpose::Session, draft.alg, self.app.live.now()).ok_or_else(OAuthError::unavailable)?;
+        let access_token = signer.session(&draft.claims).map_err(|error| {
+            tracing::error!(%error, kid = %signer.kid, "a token could not be signed");
+            OAuthError::unavailable()
+        })?;
+        Ok((access_token, signer.kid.to_string()))
+    }
+
+    fn response(
+        draft: Draft,
+        access_token: String,
+        issued_token_type: Option<String>,
+        refresh_token: Option<&Credential>,
+    ) -> TokenResponse {
+        TokenResponse {
+            access_token,
+            issued_token_type,
+            token_type: "Bearer".to_owned(),
+            expires_in: draft.expires_in,
+            scope: draft.claims.scope,
+            refresh_token: refresh_token.map(|token| token.reveal().to_owned()),
+        }
+    }
+
+    /// A refused request is counted, and recorded as far as it came from a known client.
+    fn refused(&self, grant: GrantType, error: OAuthError) -> OAuthError {
+        let grant = label(grant);
+        self.app.metrics.token_refused(grant, error.code());
+        let actor = match self.client {
+            Asker::Key(caller) => caller.key.id.to_string(),
+            Asker::Application(application) => application.client_id.clone(),
+            Asker::Nobody => "unknown".to_owned(),
+        };
+        let mut entry =
+            Entry::new(&self.asking.by(actor), "session.refused").refused(error.code()).with("grant", grant);
+        match self.client {
+            Asker::Key(caller) => {
+                let key = &caller.key;
+                entry = entry.key(key.id.as_str()).agent(key.agent.as_str()).project(&caller.agent.project);
+            }
+            Asker::Application(application) => entry = entry.project(&application.project),
+            Asker::Nobody => {}
+        }
+        if !self.app.recorder.record(entry) {
+            self.app.metrics.audit_write_failure();
+        }
+        error
+    }
+}
