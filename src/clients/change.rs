@@ -12,6 +12,7 @@ use crate::db::{Db, Done};
 use crate::grants::{self, Grant};
 use crate::projects::{self, precondition};
 use crate::refusal::{Checks, Code, Refused};
+use crate::revocations::{self, Kind, New};
 use crate::secrets::{self, Sealing};
 use crate::types::caller::Caller;
 use crate::types::credential;
@@ -123,6 +124,7 @@ pub async fn change(
     store::set(&mut tx, &after).await?;
     let mut narrowed = grants::replace(&mut tx, by, id, &wanted, None).await?;
     if after.disabled && !before.disabled {
+        revocations::add(&mut tx, by, &New::of(Kind::Client, id, &before.project)).await?;
         narrowed = true;
     }
     let entry = Entry::new(by, "client.changed").on(id).project(&after.project).with("disabled", after.disabled);
@@ -163,6 +165,7 @@ pub async fn delete(db: &Db, by: &Caller, id: &str) -> Result<(Client, Done), Re
     let mut tx = db.begin().await?;
     let row = store::lock(&mut tx, by.projects(), id).await?.ok_or_else(|| Refused::not_found("client"))?;
     let held = grants::of(&mut tx, id).await?;
+    revocations::add(&mut tx, by, &New::of(Kind::Client, id, &row.project)).await?;
     grants::remove_all(&mut tx, id).await?;
     store::set_deleted(&mut tx, id).await?;
     let entry = Entry::new(by, "client.deleted").on(id).project(&row.project).with("client_id", row.client_id.as_str());

@@ -32,8 +32,13 @@ impl KeySet {
     /// What is wrong with it: no set, too large, or with a secret in it, which then is none any more.
     pub fn read(set: &Value) -> Result<Self, &'static str> {
         let keys = set.get("keys").and_then(Value::as_array).ok_or("must be a key set")?;
-        if keys.is_empty() || keys.len() > KEYS_MAX || set.to_string().len() > KEYS_BYTES_MAX {
+        let text = set.to_string();
+        if keys.is_empty() || keys.len() > KEYS_MAX || text.len() > KEYS_BYTES_MAX {
             return Err("must hold 1 to 16 keys in at most 16 KiB");
+        }
+        // PostgreSQL stores no NUL, and nobody means one.
+        if text.contains("\\u0000") {
+            return Err("must hold no NUL character");
         }
         let mut usable = Vec::new();
         for key in keys {

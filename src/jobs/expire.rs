@@ -1,6 +1,7 @@
 //! Removes what is of no more use: rows of expired tokens, spent revocations, old outcomes and counts, the feed's tail.
 
 use crate::app::App;
+use crate::clients;
 use crate::db;
 use crate::idempotency;
 use crate::observations;
@@ -9,6 +10,8 @@ use crate::sessions;
 
 /// Batches of one run.
 const BATCHES_MAX: usize = 50;
+/// Clients and assertions of one batch.
+const BATCH_MAX: i64 = 500;
 
 pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     let mut tx = app.db.begin().await?;
@@ -39,6 +42,28 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
         if removed == 0 {
             break;
         }
+    }
+    strangers(app).await
+}
+
+/// Assertions that are over, and clients that registered themselves and that nobody agreed to.
+async fn strangers(app: &App) -> anyhow::Result<()> {
+    for _ in 0..BATCHES_MAX {
+        let mut tx = app.db.begin().await?;
+        let removed = clients::expire_assertions(&mut tx, BATCH_MAX).await?;
+        db::commit(tx).await?;
+        if removed == 0 {
+            break;
+        }
+    }
+    for _ in 0..BATCHES_MAX {
+        let mut tx = app.db.begin().await?;
+        let removed = clients::sweep(&mut tx, BATCH_MAX).await?;
+        app.db.commit_change(tx).await?;
+        if removed == 0 {
+            break;
+        }
+        tracing::info!(removed, "clients were forgotten that nobody agreed to");
     }
     Ok(())
 }

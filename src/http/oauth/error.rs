@@ -73,6 +73,22 @@ impl OAuthError {
         Self { retry_after: Some(seconds), ..error }
     }
 
+    /// A registration that is refused (RFC 7591 §3.2.2).
+    pub(super) fn registration(error: &'static str, description: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error, description.into())
+    }
+
+    /// Nobody may do this here.
+    pub(super) fn access_denied(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "access_denied", description.into())
+    }
+
+    /// Too much was asked for from there, or by everybody.
+    pub(super) fn slow_down(seconds: u64) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", "too many; wait".to_owned());
+        Self { retry_after: Some(seconds), ..error }
+    }
+
     /// This node cannot answer now.
     pub(super) fn unavailable() -> Self {
         let description = "this node cannot answer now; try again".to_owned();

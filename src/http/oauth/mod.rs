@@ -9,6 +9,7 @@ pub(super) mod form;
 pub mod introspect;
 pub mod jwks;
 pub mod metadata;
+pub mod register;
 pub mod revoke;
 pub mod token;
 
@@ -27,6 +28,7 @@ pub fn open_routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(token::post))
         .routes(routes!(revoke::post))
+        .routes(routes!(register::post))
         .routes(routes!(jwks::get))
         .routes(routes!(metadata::inserted))
         .routes(routes!(metadata::appended))
