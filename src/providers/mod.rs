@@ -10,6 +10,7 @@ mod person;
 mod rules;
 mod settings;
 mod store;
+mod upstream;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -26,6 +27,7 @@ pub use error::{CheckError, UpstreamError};
 pub use person::{Answer, Begun, LoggedOut, Person, Remembered, SignInWish, UpstreamTokens};
 pub use rules::Rule;
 pub use settings::{ProviderKind, Settings};
+pub use upstream::{LOGOUT_AGE_MAX, Upstream};
 
 /// Providers that people may choose among, and that there may be.
 pub const PROVIDERS_MAX: usize = 50;

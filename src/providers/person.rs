@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::types::clock::Timestamp;
 use crate::types::id::{ProviderId, RoleId};
 use crate::types::redacted::Secret;
 
@@ -107,6 +108,10 @@ pub struct LoggedOut {
     pub subject: Option<String>,
     /// The provider's name for its session.
     pub sid: Option<String>,
+    /// The token's own name: it is good once.
+    pub jti: String,
+    /// When the token is no good any more anyway.
+    pub ends_at: Timestamp,
 }
 
 /// Secrets on their way into a sealed value and back.

@@ -1,0 +1,74 @@
+//! Logout tokens (OpenID Connect Back-Channel Logout 1.0 §2.4 and §2.6).
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::SKEW_SECONDS_MAX;
+use super::signed::Token;
+use crate::providers::person::LoggedOut;
+use crate::providers::settings::OpenId;
+use crate::types::clock::Timestamp;
+
+/// A logout token that is older says nothing any more, whatever its own end is.
+pub const LOGOUT_AGE_MAX: Duration = Duration::from_mins(5);
+
+/// The member of `events` that makes a token a logout token.
+const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+/// Bytes of a `jti` or `sid` at most.
+const ID_BYTES_MAX: usize = 255;
+
+/// What a token whose signature is good says.
+pub(super) fn read(
+    token: &Token<'_>,
+    claims: &Value,
+    openid: &OpenId,
+    now: Timestamp,
+) -> Result<LoggedOut, &'static str> {
+    // Providers from before the type was registered call it a JWT, or nothing.
+    if !matches!(token.typ().as_deref(), None | Some("jwt" | "logout+jwt")) {
+        return Err("logout_type");
+    }
+    if claims.get("iss").and_then(Value::as_str) != Some(&openid.issuer) {
+        return Err("logout_issuer");
+    }
+    let is_us = |audience: &Value| audience.as_str() == Some(&openid.client_id);
+    let for_us =
+        claims.get("aud").is_some_and(|aud| is_us(aud) || aud.as_array().is_some_and(|all| all.iter().any(is_us)));
+    if !for_us {
+        return Err("logout_audience");
+    }
+    let ends_at = ends_at(claims, now.seconds()).ok_or("logout_time")?;
+    // An ID token, which others see, must never be taken for one.
+    if claims.get("nonce").is_some() {
+        return Err("logout_nonce");
+    }
+    if !claims.get("events").and_then(|events| events.get(EVENT)).is_some_and(Value::is_object) {
+        return Err("logout_event");
+    }
+    let text = |name: &str| match claims.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) if (1..=ID_BYTES_MAX).contains(&text.len()) => Ok(Some(text.clone())),
+        Some(_) => Err("logout_subject"),
+    };
+    let (subject, sid) = (text("sub")?, text("sid")?);
+    if subject.is_none() && sid.is_none() {
+        return Err("logout_subject");
+    }
+    let jti = text("jti").ok().flatten().ok_or("logout_id")?;
+    Ok(LoggedOut { subject, sid, jti, ends_at: Timestamp::from_seconds(ends_at) })
+}
+
+/// Until when it may be shown. It was issued a moment ago, whatever it says of its end.
+fn ends_at(claims: &Value, now: i64) -> Option<i64> {
+    let time = |name: &str| claims.get(name).and_then(Value::as_f64);
+    #[expect(clippy::cast_possible_truncation, reason = "a float out of bounds becomes the bound, which is refused")]
+    let issued = time("iat")? as i64;
+    let oldest = now.checked_sub(i64::try_from(LOGOUT_AGE_MAX.as_secs()).ok()?)?;
+    let expired = match claims.get("exp") {
+        None => false,
+        Some(exp) => exp.as_f64()? <= now as f64,
+    };
+    let fresh = issued > oldest && issued <= now.checked_add(SKEW_SECONDS_MAX)?;
+    (fresh && !expired).then(|| issued.saturating_add(i64::try_from(LOGOUT_AGE_MAX.as_secs()).unwrap_or(i64::MAX)))
+}
