@@ -14,6 +14,7 @@ create table users (
     unique (provider_id, subject)
 );
 create index users_created on users (created_at desc, id desc);
+create index users_username on users ((lower(username) collate "C"));
 create constraint trigger feed_users after insert or delete or update of disabled, username on users
     deferrable initially deferred for each row execute function feed_note('user', 'id', 'new');
 

@@ -1,4 +1,4 @@
-//! A flow's trace: what happened, step by step.
+//! A flow: one request of a client, and its trace, step by step.
 
 use sqlx::PgConnection;
 
@@ -7,8 +7,32 @@ use crate::db;
 
 /// Steps that are written of one flow; what comes after them is not.
 pub const FLOW_STEPS_MAX: i32 = 64;
-/// Characters of a step's detail at most.
-const DETAIL_CHARS_MAX: usize = 300;
+/// How long a flow's trace is kept.
+pub const FLOW_SECONDS: i32 = 7 * 86_400;
+/// Flows that are kept at most: who sends requests without end pushes out the oldest traces, and fills no disk.
+pub const FLOWS_MAX: i64 = 200_000;
+/// Rows that go in one transaction.
+const EXPIRE_BATCH: i64 = 1_000;
+/// Characters of a step's detail, or of the id of a client that may not exist, at most.
+const CHARS_MAX: usize = 300;
+
+/// Opens a flow for a request that names this client, whoever it may be.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn open(conn: &mut PgConnection, flow: &str, client_id: &str, server: Option<&str>) -> db::Result<()> {
+    store::insert_flow(conn, flow, &plain(client_id), server).await
+}
+
+/// Notes who went through a flow.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn of_user(conn: &mut PgConnection, flow: &str, user: &str) -> db::Result<()> {
+    store::set_flow_user(conn, flow, user).await
+}
 
 /// Writes what happened in a flow: it went well, or it was refused with a stable code and a sentence for people. A flow that
 /// is forgotten already, or has too many steps, gets no more.
@@ -22,6 +46,24 @@ pub async fn step(
     step: &'static str,
     refused: Option<(&str, &str)>,
 ) -> db::Result<()> {
-    let detail = refused.map(|(_, detail)| detail.chars().take(DETAIL_CHARS_MAX).collect::<String>());
+    let detail = refused.map(|(_, detail)| plain(detail));
     store::add_step(conn, flow, step, (refused.map(|(code, _)| code), detail.as_deref())).await
+}
+
+/// Removes requests and codes whose time is over, and flows that are old or too many: a bounded number at a time. Returns
+/// how many rows went.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn expire(conn: &mut PgConnection) -> db::Result<u64> {
+    let requests = store::expire_requests(conn, EXPIRE_BATCH).await?;
+    let codes = store::expire_codes(conn, EXPIRE_BATCH).await?;
+    let flows = store::expire_flows(conn, FLOWS_MAX, EXPIRE_BATCH).await?;
+    Ok(requests + codes + flows)
+}
+
+/// What somebody sent, short, and as PostgreSQL can store it.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().filter(|sign| !sign.is_control()).take(CHARS_MAX).collect()
 }

@@ -2,14 +2,40 @@
 
 use std::str::FromStr;
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sqlx::PgConnection;
 
 use super::codes::{CODE_SECONDS, Code, NewCode};
-use super::flows::FLOW_STEPS_MAX;
+use super::flows::{FLOW_SECONDS, FLOW_STEPS_MAX};
+use super::waiting::{PUSHED_SECONDS, WAITING_SECONDS};
 use crate::db;
 use crate::gate::Position;
 use crate::types::id::SessionId;
 use crate::types::permission::Permissions;
+
+pub(super) async fn insert_flow(
+    conn: &mut PgConnection,
+    flow: &str,
+    client_id: &str,
+    server: Option<&str>,
+) -> db::Result<()> {
+    sqlx::query!(
+        "insert into flows (id, client_id, server_id, expires_at) values ($1, $2, $3, authority_now() + make_interval(secs => $4))",
+        flow,
+        client_id,
+        server,
+        f64::from(FLOW_SECONDS),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn set_flow_user(conn: &mut PgConnection, flow: &str, user: &str) -> db::Result<()> {
+    sqlx::query!("update flows set user_id = $2 where id = $1", flow, user).execute(conn).await?;
+    Ok(())
+}
 
 /// The steps are counted in the flow's row, so that two at the same time get two numbers.
 pub(super) async fn add_step(
@@ -30,6 +56,176 @@ pub(super) async fn add_step(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Who can go on with a request.
+#[derive(Clone, Copy)]
+pub(super) enum Holder<'a> {
+    /// Whoever shows the reference with this digest.
+    Reference(&'a [u8]),
+    /// The browser with this digest.
+    Browser(&'a [u8]),
+}
+
+pub(super) async fn insert_request(
+    conn: &mut PgConnection,
+    flow: &str,
+    request: &Value,
+    holder: Holder<'_>,
+) -> db::Result<()> {
+    let (pushed, browser, seconds) = match holder {
+        Holder::Reference(digest) => (Some(digest), None, PUSHED_SECONDS),
+        Holder::Browser(digest) => (None, Some(digest), WAITING_SECONDS),
+    };
+    sqlx::query!(
+        "insert into authorization_requests (flow_id, request, pushed, browser, expires_at)
+         values ($1, $2, $3, $4, authority_now() + make_interval(secs => $5))",
+        flow,
+        request,
+        pushed,
+        browser,
+        f64::from(seconds),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Only for the client that pushed it: another's attempt leaves it as it is.
+pub(super) async fn take_pushed(
+    conn: &mut PgConnection,
+    digest: &[u8],
+    client_id: &str,
+) -> db::Result<Option<(String, Value)>> {
+    let row = sqlx::query!(
+        "delete from authorization_requests r using flows f
+         where r.pushed = $1 and f.id = r.flow_id and f.client_id = $2 and r.expires_at > authority_now()
+         returning r.flow_id, r.request",
+        digest,
+        client_id,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| (row.flow_id, row.request)))
+}
+
+pub(super) async fn find_request(conn: &mut PgConnection, flow: &str) -> db::Result<Option<(Value, Vec<u8>)>> {
+    let row = sqlx::query!(
+        r#"select request, browser as "browser!" from authorization_requests
+           where flow_id = $1 and browser is not null and expires_at > authority_now()"#,
+        flow,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| (row.request, row.browser)))
+}
+
+pub(super) async fn set_request(conn: &mut PgConnection, flow: &str, request: &Value) -> db::Result<()> {
+    sqlx::query!(
+        "update authorization_requests
+         set request = $2, state = null, upstream = null, secret_key = null, provider_id = null,
+             expires_at = authority_now() + make_interval(secs => $3)
+         where flow_id = $1 and browser is not null",
+        flow,
+        request,
+        f64::from(WAITING_SECONDS),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn remove_request(conn: &mut PgConnection, flow: &str) -> db::Result<bool> {
+    let done =
+        sqlx::query!("delete from authorization_requests where flow_id = $1 and expires_at > authority_now()", flow)
+            .execute(conn)
+            .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// What is asked of a provider.
+pub(super) struct Upstream<'a> {
+    pub(super) state: &'a [u8],
+    pub(super) provider: &'a str,
+    pub(super) secret_key: &'a str,
+    pub(super) sealed: &'a [u8],
+}
+
+pub(super) async fn set_upstream(conn: &mut PgConnection, flow: &str, to: &Upstream<'_>) -> db::Result<()> {
+    sqlx::query!(
+        "update authorization_requests
+         set state = $2, provider_id = $3, secret_key = $4, upstream = $5, expires_at = authority_now() + make_interval(secs => $6)
+         where flow_id = $1",
+        flow,
+        to.state,
+        to.provider,
+        to.secret_key,
+        to.sealed,
+        f64::from(WAITING_SECONDS),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(super) struct Returned {
+    pub(super) flow_id: String,
+    pub(super) request: Value,
+    pub(super) browser: Vec<u8>,
+    pub(super) provider_id: String,
+    pub(super) secret_key: String,
+    pub(super) upstream: Vec<u8>,
+}
+
+pub(super) async fn take_returned(conn: &mut PgConnection, state: &[u8]) -> db::Result<Option<Returned>> {
+    Ok(sqlx::query_as!(
+        Returned,
+        r#"delete from authorization_requests where state = $1 and expires_at > authority_now()
+           returning flow_id, request, browser as "browser!", provider_id as "provider_id!", secret_key as "secret_key!",
+                     upstream as "upstream!""#,
+        state,
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
+pub(super) async fn expire_requests(conn: &mut PgConnection, most: i64) -> db::Result<u64> {
+    let done = sqlx::query!(
+        "delete from authorization_requests where flow_id in
+             (select flow_id from authorization_requests where expires_at <= authority_now() order by expires_at limit $1)",
+        most,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// A code that is over is kept for a while: shown again, it ends what came of it.
+pub(super) async fn expire_codes(conn: &mut PgConnection, most: i64) -> db::Result<u64> {
+    let done = sqlx::query!(
+        "delete from authorization_codes where digest in
+             (select digest from authorization_codes where expires_at <= authority_now() - interval '1 day' order by expires_at limit $1)",
+        most,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// One whose request still waits stays.
+pub(super) async fn expire_flows(conn: &mut PgConnection, kept: i64, most: i64) -> db::Result<u64> {
+    let done = sqlx::query!(
+        "delete from flows f where f.id in (
+             (select id from flows where expires_at <= authority_now() order by expires_at limit $2)
+             union all
+             (select id from flows order by created_at desc, id desc offset $1 limit $2))
+           and not exists (select from authorization_requests r where r.flow_id = f.id)",
+        kept,
+        most,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 pub(super) async fn insert_code(tx: &mut PgConnection, digest: &[u8], new: &NewCode<'_>) -> db::Result<()> {
@@ -98,11 +294,17 @@ pub(super) async fn set_code_used(tx: &mut PgConnection, digest: &[u8], family: 
     Ok(())
 }
 
-fn id<T: FromStr>(text: &str) -> db::Result<T>
+/// An id that was stored.
+pub(super) fn id<T: FromStr>(text: &str) -> db::Result<T>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
     text.parse().map_err(unreadable)
+}
+
+/// What was stored as JSON.
+pub(super) fn readable<T: DeserializeOwned>(stored: Value) -> db::Result<T> {
+    serde_json::from_value(stored).map_err(unreadable)
 }
 
 fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> db::Error {

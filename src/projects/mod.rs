@@ -146,7 +146,12 @@ pub fn precondition(thing: &impl serde::Serialize, expected: Option<&str>) -> Re
     }
 }
 
-fn everywhere(by: &Caller) -> Result<(), Refused> {
+/// Whether the caller reaches all projects, as what belongs to none asks for.
+///
+/// # Errors
+///
+/// It does not.
+pub fn everywhere(by: &Caller) -> Result<(), Refused> {
     if by.projects.is_none() {
         Ok(())
     } else {

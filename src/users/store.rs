@@ -1,81 +1,265 @@
-//! SQL of people and of what they allowed.
+//! SQL of people.
+
+use std::str::FromStr;
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
+use super::{Filter, User};
 use crate::db;
-use crate::types::id::{ClientId, ConsentId, ServerId, UserId};
+use crate::types::id::{ProviderId, ServerId, UserId};
+use crate::types::page::{self, After, Page};
 use crate::types::permission::{Permission, Permissions};
 
-/// Whose consent, for what.
-pub(super) struct Place {
-    pub(super) user: UserId,
-    pub(super) client: ClientId,
-    pub(super) server: ServerId,
+/// A person whose row is locked.
+pub(super) struct Locked {
+    pub(super) id: UserId,
+    pub(super) provider_id: String,
+    pub(super) subject: String,
+    pub(super) username: Option<String>,
+    pub(super) disabled: bool,
 }
 
-/// False when there is one already; waits for whoever is making it.
-pub(super) async fn insert_consent(
+pub(super) async fn insert_user(
     tx: &mut PgConnection,
-    id: ConsentId,
-    place: &Place,
-    permissions: &[String],
-) -> db::Result<bool> {
-    let done = sqlx::query!(
-        "insert into consents (id, user_id, client_id, server_id, permissions) values ($1, $2, $3, $4, $5)
-         on conflict (user_id, client_id, server_id) do nothing",
-        id.as_str(),
-        place.user.as_str(),
-        place.client.as_str(),
-        place.server.as_str(),
-        permissions,
-    )
-    .execute(tx)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-pub(super) async fn lock_consent(tx: &mut PgConnection, place: &Place) -> db::Result<(ConsentId, Permissions)> {
-    let row = sqlx::query!(
-        "select id, permissions from consents where user_id = $1 and client_id = $2 and server_id = $3 for update",
-        place.user.as_str(),
-        place.client.as_str(),
-        place.server.as_str(),
-    )
-    .fetch_one(tx)
-    .await?;
-    Ok((row.id.parse().map_err(unreadable)?, Permissions::parse(&row.permissions).map_err(unreadable)?))
-}
-
-pub(super) async fn find_consent(
-    conn: &mut PgConnection,
-    place: &Place,
-) -> db::Result<Option<(ConsentId, Permissions)>> {
-    let row = sqlx::query!(
-        "select id, permissions from consents where user_id = $1 and client_id = $2 and server_id = $3",
-        place.user.as_str(),
-        place.client.as_str(),
-        place.server.as_str(),
-    )
-    .fetch_optional(conn)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some((row.id.parse().map_err(unreadable)?, Permissions::parse(&row.permissions).map_err(unreadable)?)))
-}
-
-pub(super) async fn set_consent(tx: &mut PgConnection, id: ConsentId, permissions: &[String]) -> db::Result<()> {
+    id: UserId,
+    provider: ProviderId,
+    subject: &str,
+) -> db::Result<()> {
     sqlx::query!(
-        "update consents set permissions = $2, updated_at = authority_now() where id = $1",
+        "insert into users (id, provider_id, subject) values ($1, $2, $3) on conflict (provider_id, subject) do nothing",
         id.as_str(),
-        permissions
+        provider.as_str(),
+        subject
     )
     .execute(tx)
     .await?;
     Ok(())
 }
 
-pub(super) async fn project_of_server(tx: &mut PgConnection, server: ServerId) -> db::Result<Option<String>> {
-    let row = sqlx::query!("select project from servers where id = $1", server.as_str()).fetch_optional(tx).await?;
-    Ok(row.map(|row| row.project))
+pub(super) async fn lock_by_subject(tx: &mut PgConnection, provider: ProviderId, subject: &str) -> db::Result<Locked> {
+    let row = sqlx::query!(
+        "select id, provider_id, subject, username, disabled from users where provider_id = $1 and subject = $2 for update",
+        provider.as_str(),
+        subject,
+    )
+    .fetch_one(tx)
+    .await?;
+    let (id, provider_id) = (self::id(&row.id)?, row.provider_id);
+    Ok(Locked { id, provider_id, subject: row.subject, username: row.username, disabled: row.disabled })
+}
+
+pub(super) async fn lock_user(tx: &mut PgConnection, user: UserId) -> db::Result<Option<Locked>> {
+    let row = sqlx::query!(
+        "select provider_id, subject, username, disabled from users where id = $1 for update",
+        user.as_str()
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.map(|row| Locked {
+        id: user,
+        provider_id: row.provider_id,
+        subject: row.subject,
+        username: row.username,
+        disabled: row.disabled,
+    }))
+}
+
+pub(super) async fn find_by_subject(
+    conn: &mut PgConnection,
+    provider: ProviderId,
+    subject: &str,
+) -> db::Result<Option<UserId>> {
+    let row = sqlx::query!("select id from users where provider_id = $1 and subject = $2", provider.as_str(), subject)
+        .fetch_optional(conn)
+        .await?;
+    row.map(|row| id(&row.id)).transpose()
+}
+
+pub(super) async fn set_username(tx: &mut PgConnection, user: UserId, username: Option<&str>) -> db::Result<()> {
+    sqlx::query!("update users set username = $2 where id = $1", user.as_str(), username).execute(tx).await?;
+    Ok(())
+}
+
+pub(super) async fn set_email(tx: &mut PgConnection, user: UserId, email: Option<&str>) -> db::Result<()> {
+    sqlx::query!("update users set email = $2 where id = $1 and email is distinct from $2", user.as_str(), email)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn set_signed_in(tx: &mut PgConnection, user: UserId) -> db::Result<()> {
+    sqlx::query!("update users set signed_in_at = authority_now() where id = $1", user.as_str()).execute(tx).await?;
+    Ok(())
+}
+
+/// The roles become these, as far as they exist. True when one was taken away.
+pub(super) async fn set_roles(tx: &mut PgConnection, user: UserId, roles: &[String]) -> db::Result<bool> {
+    let gone = sqlx::query!("delete from user_roles where user_id = $1 and role_id <> all($2)", user.as_str(), roles)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query!(
+        "insert into user_roles (user_id, role_id) select $1, id from roles where id = any($2) on conflict do nothing",
+        user.as_str(),
+        roles
+    )
+    .execute(tx)
+    .await?;
+    Ok(gone.rows_affected() > 0)
+}
+
+/// Without tokens what was there is forgotten: it is of a sign-in that is no longer the last.
+pub(super) async fn set_check(tx: &mut PgConnection, user: UserId, sealed: Option<(&str, &[u8])>) -> db::Result<()> {
+    let (secret_key, tokens) = sealed.unzip();
+    sqlx::query!(
+        "insert into user_checks (user_id, secret_key, tokens) values ($1, $2, $3)
+         on conflict (user_id) do update set secret_key = $2, tokens = $3, checked_at = authority_now()",
+        user.as_str(),
+        secret_key,
+        tokens,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+pub(super) struct Checked {
+    pub(super) provider_id: String,
+    pub(super) secret_key: Option<String>,
+    pub(super) tokens: Option<Vec<u8>>,
+    pub(super) checked_at: OffsetDateTime,
+}
+
+pub(super) async fn find_check(conn: &mut PgConnection, user: UserId) -> db::Result<Option<Checked>> {
+    Ok(sqlx::query_as!(
+        Checked,
+        "select u.provider_id, c.secret_key, c.tokens, c.checked_at from user_checks c join users u on u.id = c.user_id
+         where c.user_id = $1",
+        user.as_str(),
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
+pub(super) async fn set_disabled(tx: &mut PgConnection, user: UserId, disabled: bool) -> db::Result<()> {
+    sqlx::query!("update users set disabled = $2 where id = $1", user.as_str(), disabled).execute(tx).await?;
+    Ok(())
+}
+
+struct Stored {
+    id: String,
+    provider_id: String,
+    subject: String,
+    username: Option<String>,
+    email: Option<String>,
+    roles: Vec<String>,
+    disabled: bool,
+    created_at: OffsetDateTime,
+    signed_in_at: OffsetDateTime,
+}
+
+impl From<Stored> for User {
+    fn from(row: Stored) -> Self {
+        let Stored { id, provider_id, subject, username, email, roles, disabled, created_at, signed_in_at } = row;
+        Self { id, provider_id, subject, username, email, roles, disabled, created_at, signed_in_at }
+    }
+}
+
+pub(super) async fn find(conn: &mut PgConnection, user: UserId) -> db::Result<Option<User>> {
+    let row = sqlx::query_as!(
+        Stored,
+        r#"select id, provider_id, subject, username, email, disabled, created_at, signed_in_at,
+                  array(select role_id from user_roles r where r.user_id = users.id order by role_id) as "roles!"
+           from users where id = $1"#,
+        user.as_str(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(User::from))
+}
+
+/// A page, and where the search for the next one begins. What narrows to few people is asked for them first, whatever their
+/// age; else the newest are looked at, as many as a page may.
+pub(super) async fn list(
+    conn: &mut PgConnection,
+    filter: &Filter,
+    page: &Page,
+) -> db::Result<(Vec<User>, Option<After>)> {
+    let mut few = match &filter.q {
+        Some(q) => page::few(named(conn, q).await?),
+        None => None,
+    };
+    if let (None, Some(provider)) = (&few, &filter.provider_id) {
+        few = page::few(of_provider(conn, provider).await?);
+    }
+    let found = select(conn, few.as_deref(), filter, page).await?;
+    let edge = if few.is_none() && page.is_short(found.len()) { edge(conn, page).await? } else { None };
+    Ok((found, edge))
+}
+
+async fn named(conn: &mut PgConnection, q: &str) -> db::Result<Vec<Option<String>>> {
+    Ok(sqlx::query_scalar!(
+        r#"select id as "id?" from users where lower(username) collate "C" ^@ lower($1) order by lower(username) collate "C" limit $2"#,
+        q,
+        page::LOOKED_AT_MAX,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+async fn of_provider(conn: &mut PgConnection, provider: &str) -> db::Result<Vec<Option<String>>> {
+    Ok(sqlx::query_scalar!(
+        r#"select id as "id?" from users where provider_id = $1 order by provider_id limit $2"#,
+        provider,
+        page::LOOKED_AT_MAX,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// The last person that a page looked at; `None` when it looked at all.
+async fn edge(conn: &mut PgConnection, page: &Page) -> db::Result<Option<After>> {
+    Ok(sqlx::query_as!(
+        After,
+        "select created_at as at, id from users where $1::timestamptz is null or (created_at, id) < ($1, $2::text)
+         order by created_at desc, id desc offset $3 limit 1",
+        page.at(),
+        page.id(),
+        page::LOOKED_AT_MAX - 1,
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
+/// Those of `ids`, or a page of the newest.
+async fn select(
+    conn: &mut PgConnection,
+    ids: Option<&[String]>,
+    filter: &Filter,
+    page: &Page,
+) -> db::Result<Vec<User>> {
+    let rows = sqlx::query_as!(
+        Stored,
+        r#"select id, provider_id, subject, username, email, disabled, created_at, signed_in_at,
+                  array(select role_id from user_roles r where r.user_id = looked_at.id order by role_id) as "roles!"
+           from (select * from users
+                 where ($1::text[] is null or id = any($1)) and ($2::timestamptz is null or (created_at, id) < ($2, $3::text))
+                 order by created_at desc, id desc limit $4) as looked_at
+           where ($5::text is null or provider_id = $5) and ($6::text is null or lower(username) collate "C" ^@ lower($6))
+             and ($7::boolean is null or disabled = $7)
+           order by created_at desc, id desc limit $8"#,
+        ids,
+        page.at(),
+        page.id(),
+        page::LOOKED_AT_MAX,
+        filter.provider_id,
+        filter.q,
+        filter.disabled,
+        page.fetch(),
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(User::from).collect())
 }
 
 /// What a person's roles give on a server, now.
@@ -155,46 +339,13 @@ pub async fn load_some_roles(conn: &mut PgConnection, users: &[String]) -> db::R
         .await?)
 }
 
-/// A consent as nodes keep it.
-pub struct ConsentRow {
-    /// Its id.
-    pub id: String,
-    /// Whose.
-    pub user_id: String,
-    /// For which client.
-    pub client_id: String,
-    /// On which server.
-    pub server_id: String,
-    /// What.
-    pub permissions: Vec<String>,
+pub(super) fn id<T: FromStr>(text: &str) -> db::Result<T>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    text.parse().map_err(unreadable)
 }
 
-/// All consents.
-///
-/// # Errors
-///
-/// The database cannot answer.
-pub async fn load_all_consents(conn: &mut PgConnection) -> db::Result<Vec<ConsentRow>> {
-    Ok(sqlx::query_as!(ConsentRow, "select id, user_id, client_id, server_id, permissions from consents")
-        .fetch_all(conn)
-        .await?)
-}
-
-/// The consents named.
-///
-/// # Errors
-///
-/// The database cannot answer.
-pub async fn load_some_consents(conn: &mut PgConnection, ids: &[String]) -> db::Result<Vec<ConsentRow>> {
-    Ok(sqlx::query_as!(
-        ConsentRow,
-        "select id, user_id, client_id, server_id, permissions from consents where id = any($1)",
-        ids
-    )
-    .fetch_all(conn)
-    .await?)
-}
-
-fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> db::Error {
+pub(super) fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> db::Error {
     sqlx::Error::Decode(Box::new(error)).into()
 }

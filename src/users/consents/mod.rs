@@ -1,8 +1,11 @@
 //! What a person allowed a client on a server: it grows with each consent, and ends as a whole.
 
+mod store;
+
 use sqlx::PgConnection;
 
-use super::store;
+pub use store::{ConsentRow, load_all_consents, load_some_consents};
+
 use crate::audit::{self, Entry};
 use crate::db;
 use crate::refusal::{Code, Refused};
