@@ -64,3 +64,6 @@ create table refresh_tokens (
 create index refresh_tokens_family on refresh_tokens (family_id);
 create index refresh_tokens_session on refresh_tokens (session_id) where session_id is not null;
 create index refresh_tokens_secret_key on refresh_tokens (secret_key);
+
+-- How long a refresh token lives on since the provider last vouched for its person, while it cannot be asked.
+alter table settings add column provider_grace_seconds integer not null default 3600;

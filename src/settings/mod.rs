@@ -84,6 +84,9 @@ pub struct Settings {
     pub dynamic_registration: DynamicRegistration,
     /// A client's assertion may be made for the token endpoint's address in place of the issuer.
     pub assertion_audience_token_endpoint: bool,
+    /// How long a refresh token lives on since an identity provider last vouched for its person, while the provider cannot
+    /// be asked: 0 to 2,592,000 seconds.
+    pub provider_grace_seconds: i32,
     /// When they were last changed.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
@@ -119,6 +122,8 @@ pub struct Change {
     pub dynamic_registration: Option<DynamicRegistration>,
     /// Whether the token endpoint's address is an audience now.
     pub assertion_audience_token_endpoint: Option<bool>,
+    /// New patience with providers that cannot be asked.
+    pub provider_grace_seconds: Option<i32>,
 }
 
 /// The settings now.
@@ -153,6 +158,7 @@ pub async fn change(db: &Db, by: &Caller, change: Change, expected: Option<&str>
         assertion_audience_token_endpoint: change
             .assertion_audience_token_endpoint
             .unwrap_or(before.assertion_audience_token_endpoint),
+        provider_grace_seconds: change.provider_grace_seconds.unwrap_or(before.provider_grace_seconds),
         updated_at: before.updated_at,
     };
     check(&after)?;
@@ -169,6 +175,7 @@ fn check(settings: &Settings) -> Result<(), Refused> {
     };
     within(settings.lease_ms, 1_000..=60_000, "/lease_ms");
     within(settings.session_ttl_seconds, 60..=3_600, "/session_ttl_seconds");
+    within(settings.provider_grace_seconds, 0..=2_592_000, "/provider_grace_seconds");
     within(settings.audit_days, 1..=36_500, "/audit_days");
     within(settings.key_policies.prod.max_age_days, 1..=3_650, "/key_policies/prod/max_age_days");
     within(settings.key_policies.dev.max_age_days, 1..=3_650, "/key_policies/dev/max_age_days");

@@ -1,12 +1,11 @@
 //! Somebody signed in: who it is, with which roles, and with what its provider can be asked again.
 
 use sqlx::PgConnection;
-use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::store;
 use crate::audit::{self, Entry};
-use crate::db;
+use crate::db::{self, Db};
 use crate::providers::{Person, UpstreamTokens};
 use crate::refusal::{Code, Refused};
 use crate::secrets::Sealing;
@@ -18,6 +17,11 @@ use crate::types::keyring::{Keyring, Place};
 const NAME_CHARS_MAX: usize = 200;
 /// Bytes of a provider's name for a person at most. It is never cut: cut, it would be another's.
 const SUBJECT_BYTES_MAX: usize = 512;
+
+/// A provider that vouched for a person is not asked again within this: clients that renew in a hurry are no reason to.
+const CHECK_EVERY_SECONDS: i32 = 10;
+/// One asks at a time, on all nodes: a provider's refresh token may be good once. Whoever takes longer has failed.
+const CHECK_SECONDS_MAX: i32 = 30;
 
 /// Who signed in.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +39,6 @@ pub struct Check {
     pub provider: ProviderId,
     /// Its tokens; `None`: it gave none, or they can no longer be opened.
     pub tokens: Option<UpstreamTokens>,
-    /// When it last said that all is well.
-    pub checked_at: OffsetDateTime,
 }
 
 /// Notes that a provider vouched for a person: the provider and its subject decide who it is, nothing else. The roles
@@ -95,19 +97,36 @@ pub async fn renew(
     Ok(narrowed)
 }
 
-/// With what a person's provider can be asked again; `None`: there is no such person.
+/// With what a person's provider is to be asked now, by the caller and nobody else. `None`: it vouched for the person a moment
+/// ago, or somebody asks already.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn check_of(conn: &mut PgConnection, keyring: &Keyring, user: UserId) -> db::Result<Option<Check>> {
-    let Some(row) = store::find_check(conn, user).await? else { return Ok(None) };
+pub async fn due_check(db: &Db, keyring: &Keyring, user: UserId) -> db::Result<Option<Check>> {
+    let mut tx = db.begin().await?;
+    let claimed = store::claim_check(&mut tx, user, (CHECK_EVERY_SECONDS, CHECK_SECONDS_MAX)).await?;
+    db::commit(tx).await?;
+    let Some(row) = claimed else { return Ok(None) };
     let tokens = row.secret_key.zip(row.tokens).and_then(|(key, sealed)| {
         let open = keyring.open(&key, place(user.as_str()), &sealed);
         open.ok().and_then(|open| serde_json::from_slice(&open).ok())
     });
     let provider = store::id(&row.provider_id)?;
-    Ok(Some(Check { provider, tokens, checked_at: row.checked_at }))
+    Ok(Some(Check { provider, tokens }))
+}
+
+/// Notes that a provider could not be asked. Returns whether it vouched for the person so many seconds ago at most.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn not_asked(db: &Db, user: UserId, seconds: i32) -> db::Result<bool> {
+    let mut tx = db.begin().await?;
+    store::release_check(&mut tx, user).await?;
+    let vouched = store::is_vouched_for(&mut tx, user, seconds).await?;
+    db::commit(tx).await?;
+    Ok(vouched)
 }
 
 /// Name, address, roles and tokens become those of now. Only what differs is written: every change of a name or a role

@@ -113,7 +113,7 @@ pub(super) async fn set_check(tx: &mut PgConnection, user: UserId, sealed: Optio
     let (secret_key, tokens) = sealed.unzip();
     sqlx::query!(
         "insert into user_checks (user_id, secret_key, tokens) values ($1, $2, $3)
-         on conflict (user_id) do update set secret_key = $2, tokens = $3, checked_at = authority_now()",
+         on conflict (user_id) do update set secret_key = $2, tokens = $3, checked_at = authority_now(), asking_until = null",
         user.as_str(),
         secret_key,
         tokens,
@@ -127,18 +127,47 @@ pub(super) struct Checked {
     pub(super) provider_id: String,
     pub(super) secret_key: Option<String>,
     pub(super) tokens: Option<Vec<u8>>,
-    pub(super) checked_at: OffsetDateTime,
 }
 
-pub(super) async fn find_check(conn: &mut PgConnection, user: UserId) -> db::Result<Option<Checked>> {
+/// With what a person's provider is to be asked, for the one who asks now; nobody else does for as long. `None`: it vouched a
+/// moment ago, or somebody asks already.
+pub(super) async fn claim_check(
+    conn: &mut PgConnection,
+    user: UserId,
+    (every, asking): (i32, i32),
+) -> db::Result<Option<Checked>> {
     Ok(sqlx::query_as!(
         Checked,
-        "select u.provider_id, c.secret_key, c.tokens, c.checked_at from user_checks c join users u on u.id = c.user_id
-         where c.user_id = $1",
+        "update user_checks c set asking_until = authority_now() + make_interval(secs => $3)
+           from users u
+          where c.user_id = $1 and u.id = c.user_id and c.checked_at <= authority_now() - make_interval(secs => $2)
+            and (c.asking_until is null or c.asking_until <= authority_now())
+         returning u.provider_id, c.secret_key, c.tokens",
         user.as_str(),
+        f64::from(every),
+        f64::from(asking),
     )
     .fetch_optional(conn)
     .await?)
+}
+
+/// The provider could not be asked: another may try again.
+pub(super) async fn release_check(conn: &mut PgConnection, user: UserId) -> db::Result<()> {
+    sqlx::query!("update user_checks set asking_until = null where user_id = $1", user.as_str()).execute(conn).await?;
+    Ok(())
+}
+
+/// Whether a person's provider vouched for it so many seconds ago at most.
+pub(super) async fn is_vouched_for(conn: &mut PgConnection, user: UserId, seconds: i32) -> db::Result<bool> {
+    let row = sqlx::query!(
+        r#"select exists (select from user_checks where user_id = $1
+                          and checked_at > authority_now() - make_interval(secs => $2)) as "vouched!""#,
+        user.as_str(),
+        f64::from(seconds),
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(row.vouched)
 }
 
 pub(super) async fn set_disabled(tx: &mut PgConnection, user: UserId, disabled: bool) -> db::Result<()> {

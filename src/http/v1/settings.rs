@@ -63,6 +63,9 @@ pub struct ChangeSettings {
     dynamic_registration: Option<DynamicRegistration>,
     /// Whether a client's assertion may be made for the token endpoint's address.
     assertion_audience_token_endpoint: Option<bool>,
+    /// How long a refresh token lives on while the identity provider of its person cannot be asked.
+    #[schema(minimum = 0, maximum = 2592000)]
+    provider_grace_seconds: Option<i32>,
 }
 
 /// Changes settings on all nodes. Needs an operator on all projects.
@@ -88,6 +91,7 @@ pub async fn change(
         policy_reason: body.policy_reason,
         dynamic_registration: body.dynamic_registration,
         assertion_audience_token_endpoint: body.assertion_audience_token_endpoint,
+        provider_grace_seconds: body.provider_grace_seconds,
     };
     let (settings, done) = settings::change(&app.db, &by.caller, change, expected.as_deref()).await?;
     Ok(Receipted::wait(&app.feed, settings, done, true).await)

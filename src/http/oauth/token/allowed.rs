@@ -12,7 +12,7 @@ use crate::db;
 use crate::gate::Inactive;
 use crate::http::oauth::client::failed;
 use crate::http::oauth::error::OAuthError;
-use crate::http::oauth::token::{Asker, Request, TokenResponse};
+use crate::http::oauth::token::{Asker, Request, TokenResponse, still_here};
 use crate::http::v1::revocations::enforce;
 use crate::revocations::{self, Kind, New};
 use crate::sessions::refresh::{self, Again, NewFamily, Shown, State};
@@ -94,8 +94,16 @@ impl Request<'_> {
         let (_, client) = self.application()?;
         let presented = Presented::parse(self.form.need("refresh_token")?).ok_or(Refusal::InvalidGrant)?;
         let wish = Wish { scope: wish.scope.as_deref().and_then(without_offline), ..wish.clone() };
+        let keyring = &self.app.live.keyring;
         let mut tx = self.app.db.begin().await?;
-        let shown = refresh::look(&mut tx, &self.app.live.keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
+        let mut shown = refresh::look(&mut tx, keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
+        if shown.client == client && matches!(shown.state, State::Fresh) {
+            // The provider may take seconds, and nothing is locked meanwhile.
+            drop(tx);
+            still_here::ask(self.app, self.asking, shown.user).await?;
+            tx = self.app.db.begin().await?;
+            shown = refresh::look(&mut tx, keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
+        }
         if shown.client != client {
             return self.end(tx, &shown, "token_of_another_client").await;
         }

@@ -3,6 +3,7 @@
 
 mod allowed;
 mod exchanged;
+mod still_here;
 
 use axum::Json;
 use axum::extract::State;
