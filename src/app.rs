@@ -17,6 +17,7 @@ use crate::feed::{Feed, Follower, Start};
 use crate::gate::{Inactive, Live, Position};
 use crate::observations::{ACTIVE, Observations, Owner, Place};
 use crate::outbound::{Limits, Outbound};
+use crate::providers::Upstream;
 use crate::refusal::{Code, Refused};
 use crate::revocations::Revoker;
 use crate::secrets::{Rehash, Sealing};
@@ -55,6 +56,8 @@ pub struct App {
     pub outbound: Outbound,
     /// Finds the applications that requests name.
     pub clients: Clients,
+    /// Asks identity providers.
+    pub upstream: Upstream,
     /// Slows those down who guess.
     pub failures: Failures,
     /// Bounds what strangers make us do.
@@ -100,6 +103,8 @@ impl Running {
         let alone = config.database_url.is_none();
         let outbound = Outbound::new(&config.outbound, Limits::default())?;
         let live = Arc::new(Live::new(&config.public_url.issuer(), keyring(&config)?));
+        let providers = Outbound::within(&config.outbound, &config.provider_networks, Limits::default())?;
+        let upstream = Upstream::new(providers, Arc::clone(&live), config.is_local());
         let feed = Feed::new(Arc::clone(&live), db.clone(), alone);
         let (stop_feed, stop_recorder) = (CancellationToken::new(), CancellationToken::new());
         let (recorder, record) = Recorder::new(db.clone(), stop_recorder.clone());
@@ -126,6 +131,7 @@ impl Running {
             metrics: Metrics::new(VERSION, &results),
             clients: Clients::new(&outbound),
             outbound,
+            upstream,
             failures: Failures::default(),
             strangers: Strangers::default(),
             draining: AtomicBool::new(false),

@@ -49,6 +49,7 @@ scopes! {
     KeysRead = "keys:read", KeysWrite = "keys:write",
     ClientsRead = "clients:read", ClientsWrite = "clients:write",
     RolesRead = "roles:read", RolesWrite = "roles:write",
+    ProvidersRead = "providers:read", ProvidersWrite = "providers:write",
     SessionsRead = "sessions:read", SessionsWrite = "sessions:write",
     RevocationsRead = "revocations:read", RevocationsWrite = "revocations:write",
     AuditRead = "audit:read",

@@ -1,9 +1,10 @@
-//! Signing keys: a successor is published before the old one's time is over; retired private halves are wiped; sealed ones
-//! move to the newest secret key.
+//! Signing keys: a successor is published before the old one's time is over; retired private halves are wiped. What is sealed,
+//! by whatever room, moves to the newest secret key.
 
 use std::collections::HashSet;
 
 use crate::app::App;
+use crate::providers;
 use crate::signing::{self, Purpose};
 use crate::types::alg::Alg;
 
@@ -26,6 +27,7 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
         signing::ensure(&mut tx, sealing, Purpose::Session, alg).await?;
     }
     signing::tidy(&mut tx, sealing).await?;
+    providers::reseal(&mut tx, sealing).await?;
     app.db.commit_change(tx).await?;
     let now = app.live.now();
     let signers = app.feed.signers();

@@ -28,7 +28,7 @@ const CIDRS_MAX: usize = 100;
 const PROJECTS_MAX: usize = 100;
 
 /// The nouns of `/v1` that scopes are made of.
-pub const NOUNS: [&str; 12] = [
+pub const NOUNS: [&str; 13] = [
     "projects",
     "operators",
     "servers",
@@ -36,6 +36,7 @@ pub const NOUNS: [&str; 12] = [
     "keys",
     "roles",
     "clients",
+    "providers",
     "sessions",
     "revocations",
     "audit",

@@ -13,6 +13,7 @@ use crate::providers::rules::{self, Rule};
 use crate::providers::settings::{ProviderKind, Settings};
 use crate::providers::{PROVIDERS_MAX, Provider, Shown, by_id, everywhere, store};
 use crate::refusal::{Checks, Code, Refused};
+use crate::revocations::{self, Kind, New};
 use crate::roles;
 use crate::secrets::Sealing;
 use crate::types::caller::Caller;
@@ -151,6 +152,9 @@ pub async fn change(
         store::set_disabled(&mut tx, id, after.disabled).await?;
     }
     let switched_off = after.disabled && !before.disabled;
+    if switched_off {
+        revocations::add(&mut tx, by, &cut_off(id)).await?;
+    }
     let entry = Entry::new(by, "provider.changed").on(id.as_str()).with("disabled", after.disabled);
     let entry = entry.with("client_secret_changed", change.client_secret.is_present());
     audit::append(&mut tx, &recorded(entry, &after)).await?;
@@ -167,9 +171,15 @@ pub async fn delete(db: &Db, by: &Caller, id: ProviderId) -> Result<(Shown, Done
     let mut tx = db.begin().await?;
     let provider = locked(&mut tx, id).await?;
     store::set_deleted(&mut tx, id).await?;
+    revocations::add(&mut tx, by, &cut_off(id)).await?;
     audit::append(&mut tx, &Entry::new(by, "provider.deleted").on(id.as_str()).with("name", provider.name.as_str()))
         .await?;
     Ok((provider.into(), db.commit(tx).await?))
+}
+
+/// All that was issued to its people so far.
+fn cut_off(id: ProviderId) -> New {
+    New { kind: Kind::Provider, target: id.to_string(), reason: None, issued_before: None, project: None }
 }
 
 async fn locked(tx: &mut PgConnection, id: ProviderId) -> Result<Provider, Refused> {

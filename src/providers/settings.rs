@@ -195,7 +195,7 @@ impl Settings {
     /// # Errors
     ///
     /// A member is missing, unknown, or of another type.
-    pub(super) fn read(kind: ProviderKind, value: Value) -> Result<Self, Refused> {
+    pub fn read(kind: ProviderKind, value: Value) -> Result<Self, Refused> {
         if !value.is_object() {
             return Err(Refused::field("/settings", "invalid", "an object"));
         }

@@ -250,7 +250,7 @@ pub async fn load_some(connection: &mut PgConnection, owners: &[String]) -> db::
 pub struct InUse {
     /// The secret key's id.
     pub id: String,
-    /// How many digests of living secrets, and sealed private keys.
+    /// How many digests of living secrets, and sealed values.
     pub rows: i64,
     /// How many of them are secrets that end with their owner only.
     pub endless: i64,
@@ -270,7 +270,9 @@ pub async fn secret_keys_in_use(connection: &mut PgConnection) -> db::Result<Vec
            from (select secret_key, expires_at is null as endless, expires_at as until from secrets
                  where expires_at is null or expires_at > authority_now()
                  union all
-                 select secret_key, false, null from signing_keys where private is not null) as named
+                 select secret_key, false, null from signing_keys where private is not null
+                 union all
+                 select secret_key, false, null from providers where secret_key is not null) as named
            group by secret_key order by secret_key"#,
     )
     .fetch_all(connection)

@@ -8,6 +8,7 @@ pub mod keys;
 pub mod nodes;
 pub mod operators;
 pub mod projects;
+pub mod providers;
 pub mod revocations;
 pub mod roles;
 pub mod servers;
@@ -41,6 +42,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(agents::get, agents::change, agents::delete))
         .routes(routes!(roles::list, roles::create))
         .routes(routes!(roles::get, roles::change, roles::delete))
+        .routes(routes!(providers::list, providers::create))
+        .routes(routes!(providers::get, providers::change, providers::delete))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::get, keys::change))
         .routes(routes!(keys::rotate))
