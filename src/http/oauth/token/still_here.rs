@@ -1,5 +1,7 @@
 //! Whether a person may still be here: its provider is asked before a refresh token is used.
 
+use futures_util::future::BoxFuture;
+
 use crate::app::App;
 use crate::db;
 use crate::http::oauth::client::Asking;
@@ -46,7 +48,9 @@ async fn check_with(app: &App, check: &Check) -> Result<Asked, OAuthError> {
     drop(connection);
     let Some(provider) = provider.filter(|provider| !provider.disabled) else { return Ok(Asked::Gone) };
     let Some(tokens) = &check.tokens else { return Ok(Asked::Nothing) };
-    Ok(match app.upstream.check(&provider, tokens).await {
+    // Its type is long, and named here so that the compiler need not look into it.
+    let asked: BoxFuture<'_, _> = Box::pin(app.upstream.check(&provider, tokens));
+    Ok(match asked.await {
         Ok(person) => Asked::Vouched(person),
         Err(CheckError::Gone) => Asked::Gone,
         Err(CheckError::Unreachable) => Asked::Nothing,
