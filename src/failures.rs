@@ -18,6 +18,8 @@ const REMEMBERED_MAX: usize = 100_000;
 
 /// Clients that one address may register at once; they come back one by one over a minute.
 const REGISTRATIONS_A_MINUTE: u32 = 30;
+/// Sign-ins that one address may begin at once; a company may be behind it.
+const SIGN_INS_A_MINUTE: u32 = 600;
 /// Documents that one address may make us fetch at once. Those that are kept cost nothing.
 const FETCHES_A_MINUTE: u32 = 30;
 
@@ -43,11 +45,16 @@ fn keyed(a_minute: u32) -> Keyed {
 pub struct Strangers {
     registrations: Keyed,
     fetches: Keyed,
+    sign_ins: Keyed,
 }
 
 impl Default for Strangers {
     fn default() -> Self {
-        Self { registrations: keyed(REGISTRATIONS_A_MINUTE), fetches: keyed(FETCHES_A_MINUTE) }
+        Self {
+            registrations: keyed(REGISTRATIONS_A_MINUTE),
+            fetches: keyed(FETCHES_A_MINUTE),
+            sign_ins: keyed(SIGN_INS_A_MINUTE),
+        }
     }
 }
 
@@ -68,6 +75,15 @@ impl Strangers {
     /// How long to wait.
     pub fn fetch(&self, address: Option<IpAddr>) -> Result<(), Duration> {
         check(&self.fetches, &address.map(network).unwrap_or_default())
+    }
+
+    /// Whether one more sign-in may be begun from this address now: each leaves a trace in the database.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait.
+    pub fn sign_in(&self, address: Option<IpAddr>) -> Result<(), Duration> {
+        check(&self.sign_ins, &address.map(network).unwrap_or_default())
     }
 }
 

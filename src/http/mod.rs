@@ -14,6 +14,7 @@ mod keys_self;
 pub mod listen;
 pub mod oauth;
 pub mod page;
+mod pages;
 mod problems_page;
 pub mod problem;
 pub mod reply;
@@ -133,6 +134,7 @@ pub fn router(app: &Arc<App>) -> Router {
     let json = [(header::CONTENT_TYPE, "application/json")];
     routes
         .merge(docs::routes())
+        .merge(pages::routes())
         .route("/docs/problems", get(problems_page::get))
         .route("/openapi.json", get(async move || (json, description.to_string())))
         .fallback(async || Problem::from(Refused::new(Code::RouteNotFound, "There is no such route; see /docs.")))

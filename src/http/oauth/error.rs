@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::authorizations::Mistake;
 use crate::clients::metadata::GrantType;
 use crate::db;
 use crate::gate::{Position, Stale};
@@ -58,6 +59,11 @@ impl OAuthError {
     pub(super) fn unsupported_grant_type() -> Self {
         let description = format!("one of {}", crate::http::oauth::token::GRANTS.map(GrantType::as_str).join(", "));
         Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", description)
+    }
+
+    /// An authorization request that was pushed is wrong (RFC 9126 §2.3).
+    pub(super) fn of(mistake: Mistake) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, mistake.error, mistake.description)
     }
 
     /// This caller cannot revoke that kind of token (RFC 7009 §2.2.1).

@@ -59,6 +59,16 @@ impl Received {
         Err(unreadable(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/x-www-form-urlencoded"))
     }
 
+    /// A request that says everything in its query.
+    pub(super) fn asked(headers: HeaderMap, origin: Origin, query: &str) -> Self {
+        Self { headers, origin, body: Bytes::copy_from_slice(query.as_bytes()) }
+    }
+
+    /// Bytes of what it says.
+    pub(super) const fn len(&self) -> usize {
+        self.body.len()
+    }
+
     fn is_form(&self) -> bool {
         let kind = self.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(MEDIA_TYPE)
@@ -155,6 +165,16 @@ impl<'a> Form<'a> {
             .iter()
             .find(|(known, value)| known == name && !value.is_empty())
             .map(|(_, value)| value.as_ref())
+    }
+
+    /// Whether a parameter stands more than once.
+    pub(super) fn is_doubled(&self, name: &str) -> bool {
+        self.parameters.iter().filter(|(known, _)| known == name).nth(1).is_some()
+    }
+
+    /// All parameters, as they came.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parameters.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 
     /// A parameter that must be there.

@@ -3,14 +3,17 @@
 
 mod application;
 pub mod authorize;
+pub mod callback;
 mod client;
 mod error;
 pub(super) mod form;
 pub mod introspect;
 pub mod jwks;
 pub mod metadata;
+pub mod par;
 pub mod register;
 pub mod revoke;
+pub mod sign_in;
 pub mod token;
 
 use std::sync::Arc;
@@ -38,5 +41,12 @@ pub fn open_routes() -> OpenApiRouter<Arc<App>> {
 
 /// Routes for servers and for people's browsers; never CORS at the authorization endpoint (OAuth 2.1 §3.1).
 pub fn closed_routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(introspect::post)).routes(routes!(authorize::get))
+    OpenApiRouter::new()
+        .routes(routes!(introspect::post))
+        .routes(routes!(authorize::get, authorize::post))
+        .routes(routes!(authorize::consent::get, authorize::consent::post))
+        .routes(routes!(sign_in::get))
+        .routes(routes!(sign_in::go, sign_in::post))
+        .routes(routes!(callback::get))
+        .routes(routes!(par::post))
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use futures_util::future::BoxFuture;
 use http::StatusCode;
 use oauth2::basic::{
     BasicErrorResponse, BasicErrorResponseType, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse,
@@ -114,7 +115,7 @@ pub(super) async fn code(
     request: CodeTokenRequest<'_, BasicErrorResponse, Tokens>,
     now: Timestamp,
 ) -> Result<Exchanged, UpstreamError> {
-    let http = |request| send(outbound, request);
+    let http = by(outbound);
     let tokens = request.request_async(&http).await.map_err(NotExchanged::from);
     tokens.and_then(|tokens| read(&tokens, now)).map_err(|error| match error {
         NotExchanged::Grant => UpstreamError::Untrusted("code_refused"),
@@ -127,12 +128,18 @@ pub(super) async fn refresh(
     request: RefreshTokenRequest<'_, BasicErrorResponse, Tokens>,
     now: Timestamp,
 ) -> Result<Exchanged, NotExchanged> {
-    let http = |request| send(outbound, request);
+    let http = by(outbound);
     let tokens = request.request_async(&http).await?;
     read(&tokens, now)
 }
 
-async fn send(outbound: &Outbound, request: HttpRequest) -> Result<HttpResponse, outbound::Error> {
+/// Sends with a client of its own: a future that borrowed it could not go from thread to thread.
+fn by(outbound: &Outbound) -> impl Fn(HttpRequest) -> BoxFuture<'static, Result<HttpResponse, outbound::Error>> {
+    let outbound = outbound.clone();
+    move |request| Box::pin(send(outbound.clone(), request))
+}
+
+async fn send(outbound: Outbound, request: HttpRequest) -> Result<HttpResponse, outbound::Error> {
     let mut response = outbound.send(request, TOKENS_BYTES_MAX).await?;
     // GitHub refuses with status 200.
     if response.status() == StatusCode::OK

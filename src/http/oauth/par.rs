@@ -1,0 +1,63 @@
+//! `POST /oauth/par`: a client hands its authorization request over by itself and sends the browser with a reference (RFC 9126).
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::OAuthRefusals;
+use super::authorize::{pairs, redirect_uri, rest};
+use super::client::{Asking, authenticate_application, failed};
+use super::error::OAuthError;
+use super::form::Received;
+use crate::app::{App, AppState};
+use crate::authorizations::{self, PUSHED_SECONDS};
+use crate::gate::Inactive;
+use crate::refusal::Refused;
+use crate::types::id::FlowId;
+
+/// Where the request is kept.
+#[derive(Serialize, ToSchema)]
+pub struct Pushed {
+    /// To be named at `/oauth/authorize`, once.
+    request_uri: String,
+    /// Seconds until it is forgotten.
+    expires_in: i32,
+}
+
+/// Keeps an authorization request for a minute. It is checked now, and again when it is begun.
+#[utoipa::path(post, path = "/oauth/par", operation_id = "push_authorization_request", tag = "oauth",
+    request_body(content_type = "application/x-www-form-urlencoded", description = "The parameters of `GET /oauth/authorize`, and the client's authentication as at `/oauth/token`.", content = Object),
+    security(("client" = []), ()),
+    responses((status = 201, description = "The reference.", body = Pushed), OAuthRefusals))]
+pub async fn post(State(app): AppState, received: Received) -> Result<Response, OAuthError> {
+    let pushed = push(&app, &received).await?;
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(pushed)).into_response())
+}
+
+async fn push(app: &App, received: &Received) -> Result<Pushed, OAuthError> {
+    let form = received.form()?;
+    let asking = Asking::of(app, &form);
+    let client = authenticate_application(app, &form, &asking).await?;
+    let client = client.ok_or_else(|| failed(app, &asking, Inactive::WrongType, form.get("client_id")))?;
+    form.checked()?;
+    if app.strangers.sign_in(asking.address).is_err() {
+        return Err(OAuthError::wait(1));
+    }
+    if form.get("request_uri").is_some() {
+        // RFC 9126 §2.1.
+        return Err(OAuthError::invalid_request("request_uri has no place in what is pushed"));
+    }
+    let redirect_uri = redirect_uri(&form, &client)
+        .map_err(|_| OAuthError::invalid_request("redirect_uri is none of those that the client is known by"))?;
+    let checked = rest(app, &form, &client, redirect_uri).map_err(|_| OAuthError::unavailable())?;
+    let request = checked.map_err(|(mistake, _)| OAuthError::of(mistake))?;
+    let flow = FlowId::random().to_string();
+    let mut conn = app.db.reads().acquire().await.map_err(Refused::from)?;
+    let server = request.server_id.as_str();
+    authorizations::open(&mut conn, &flow, &client.client_id, Some(server)).await.map_err(Refused::from)?;
+    let reference = authorizations::push(&mut conn, &flow, &pairs(&form, &client)).await.map_err(Refused::from)?;
+    Ok(Pushed { request_uri: reference.reveal().clone(), expires_in: PUSHED_SECONDS })
+}
