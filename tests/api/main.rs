@@ -4,12 +4,15 @@
 
 mod support;
 
+mod assertions;
 mod attacks;
 mod audit;
 mod audit_verify;
 mod bad_input;
 mod causes;
 mod client_address;
+mod client_documents;
+mod clients;
 mod examples;
 mod exchange;
 mod feed;
@@ -30,6 +33,7 @@ mod operators;
 mod partitions;
 mod plans;
 mod problems;
+mod registration;
 mod remembered;
 mod revocation;
 mod roles;
