@@ -1,12 +1,15 @@
-//! Removes what is of no more use: rows of expired tokens, spent revocations, old outcomes and counts, the feed's tail.
+//! Removes what is of no more use: rows of expired tokens, spent revocations, sign-ins, authorization requests, old outcomes
+//! and counts, the feed's tail.
 
 use crate::app::App;
+use crate::authorizations;
 use crate::clients;
 use crate::db;
 use crate::idempotency;
 use crate::observations;
 use crate::revocations;
 use crate::sessions;
+use crate::users;
 
 /// Batches of one run.
 const BATCHES_MAX: usize = 50;
@@ -19,6 +22,8 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
         return Ok(());
     }
     let settled = revocations::settle(&mut tx).await?;
+    // Before an entry that ended them may be forgotten.
+    people(app).await?;
     idempotency::expire(&mut tx).await?;
     observations::expire(&mut tx).await?;
     crate::feed::prune(&mut tx).await?;
@@ -44,6 +49,20 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
         }
     }
     strangers(app).await
+}
+
+/// Sign-ins and consents that are over, and requests on their way.
+async fn people(app: &App) -> anyhow::Result<()> {
+    for _ in 0..BATCHES_MAX {
+        let mut tx = app.db.begin().await?;
+        let removed = users::expire_logins(&mut tx).await? + users::expire_consents(&mut tx).await?;
+        let removed = removed + authorizations::expire(&mut tx).await?;
+        app.db.commit_change(tx).await?;
+        if removed == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Assertions that are over, and clients that registered themselves and that nobody agreed to.

@@ -10,7 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold our own text; what lies elsewhere (build output, data) is not looked at.
-const FOLDERS: [&str; 8] = ["src", "tests", "benches", "migrations", "docs", "scripts", "deploy", "examples"];
+const FOLDERS: [&str; 9] =
+    ["src", "templates", "tests", "benches", "migrations", "docs", "scripts", "deploy", "examples"];
 
 /// Folders inside those that other programs fill, besides the hidden ones.
 const NOT_OURS: [&str; 4] = ["__pycache__", "node_modules", "target", "data"];

@@ -15,6 +15,7 @@ pub mod servers;
 pub mod sessions;
 pub mod settings;
 pub mod stream;
+pub mod users;
 
 use std::sync::Arc;
 
@@ -52,6 +53,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(clients::list, clients::create))
         .routes(routes!(clients::get, clients::change, clients::delete))
         .routes(routes!(clients::rotate))
+        .routes(routes!(users::list))
+        .routes(routes!(users::get, users::change))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::get))
         .routes(routes!(sessions::revoke))

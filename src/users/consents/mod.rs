@@ -13,6 +13,9 @@ use crate::types::caller::Caller;
 use crate::types::id::{ClientId, ConsentId, ServerId, UserId};
 use crate::types::permission::{GRANT_PERMISSIONS_MAX, Permissions};
 
+/// Rows that go in one transaction.
+const EXPIRE_BATCH: i64 = 500;
+
 /// Writes down what a person agreed to, added to what they agreed to before: asking for more later takes nothing away.
 ///
 /// # Errors
@@ -62,6 +65,16 @@ pub async fn agreed(
     server: ServerId,
 ) -> db::Result<Option<(ConsentId, Permissions)>> {
     store::find_consent(conn, &store::Place { user, client, server }).await
+}
+
+/// Removes what was agreed to and revoked since, a bounded number at a time: until then its entry of the revocation list
+/// says so, and that is forgotten. Returns how many went.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn expire_consents(tx: &mut PgConnection) -> db::Result<u64> {
+    store::remove_revoked(tx, EXPIRE_BATCH).await
 }
 
 fn list(permissions: &Permissions) -> Result<Vec<String>, Refused> {

@@ -40,7 +40,7 @@ pub(super) async fn lock_consent(tx: &mut PgConnection, place: &Place) -> db::Re
     let row = sqlx::query!(
         r#"select id, permissions,
                   exists (select from revocations r where r.kind = 'grant' and r.target = consents.id
-                          and coalesce(r.issued_before, r.at) >= consents.updated_at) as "revoked!"
+                          and coalesce(r.issued_before + interval '5 seconds', r.at) >= consents.updated_at) as "revoked!"
            from consents where user_id = $1 and client_id = $2 and server_id = $3 for update"#,
         place.user.as_str(),
         place.client.as_str(),
@@ -60,7 +60,7 @@ pub(super) async fn find_consent(
         "select id, permissions from consents
          where user_id = $1 and client_id = $2 and server_id = $3
            and not exists (select from revocations r where r.kind = 'grant' and r.target = consents.id
-                           and coalesce(r.issued_before, r.at) >= consents.updated_at)",
+                           and coalesce(r.issued_before + interval '5 seconds', r.at) >= consents.updated_at)",
         place.user.as_str(),
         place.client.as_str(),
         place.server.as_str(),
@@ -80,6 +80,19 @@ pub(super) async fn set_consent(tx: &mut PgConnection, id: ConsentId, permission
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Those that were revoked since they were last given. The entry that says so is forgotten.
+pub(super) async fn remove_revoked(conn: &mut PgConnection, most: i64) -> db::Result<u64> {
+    let done = sqlx::query!(
+        "delete from consents where id in (
+             select c.id from revocations r join consents c on c.id = r.target
+             where r.kind = 'grant' and coalesce(r.issued_before + interval '5 seconds', r.at) >= c.updated_at limit $1)",
+        most,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 pub(super) async fn project_of_server(tx: &mut PgConnection, server: ServerId) -> db::Result<Option<String>> {

@@ -90,11 +90,12 @@ pub async fn end_logins(
     Ok(users)
 }
 
-/// Removes sign-ins whose time is over, a bounded number at a time. Returns how many went.
+/// Removes sign-ins whose time is over or that a revocation ended, a bounded number at a time. Returns how many went.
 ///
 /// # Errors
 ///
 /// The database refuses.
 pub async fn expire_logins(conn: &mut PgConnection) -> db::Result<u64> {
-    store::expire_logins(conn, EXPIRE_BATCH).await
+    let revoked = store::remove_revoked(conn, EXPIRE_BATCH).await?;
+    Ok(revoked + store::expire_logins(conn, EXPIRE_BATCH).await?)
 }

@@ -45,7 +45,7 @@ pub(super) async fn find_login(conn: &mut PgConnection, digest: &[u8]) -> db::Re
            where l.digest = $1 and l.expires_at > authority_now() and not u.disabled and not p.disabled and p.deleted_at is null
              and not exists (select from revocations r
                              where (r.kind, r.target) in (('user', u.id), ('provider', p.id), ('all', 'all'))
-                               and coalesce(r.issued_before, r.at) >= l.proved_at)"#,
+                               and coalesce(r.issued_before + interval '5 seconds', r.at) >= l.proved_at)"#,
         digest,
     )
     .fetch_optional(conn)
@@ -94,6 +94,22 @@ pub(super) async fn expire_logins(conn: &mut PgConnection, most: i64) -> db::Res
     let done = sqlx::query!(
         "delete from logins where digest in
              (select digest from logins where expires_at <= authority_now() order by expires_at limit $1)",
+        most,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Those that a cut-off ended. It is forgotten sooner than they would end.
+pub(super) async fn remove_revoked(conn: &mut PgConnection, most: i64) -> db::Result<u64> {
+    let done = sqlx::query!(
+        "delete from logins where digest in (
+             select l.digest from logins l join users u on u.id = l.user_id
+             where exists (select from revocations r
+                           where (r.kind, r.target) in (('user', u.id), ('provider', u.provider_id), ('all', 'all'))
+                             and coalesce(r.issued_before + interval '5 seconds', r.at) >= l.proved_at)
+             limit $1)",
         most,
     )
     .execute(conn)
