@@ -42,7 +42,7 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     let before = super::partitions::sessions_before(app);
     for _ in 0..BATCHES_MAX {
         let mut tx = app.db.begin().await?;
-        let removed = sessions::expire(&mut tx, before).await?;
+        let removed = sessions::expire(&mut tx, before).await? + sessions::refresh::expire(&mut tx).await?;
         db::commit(tx).await?;
         if removed == 0 {
             break;

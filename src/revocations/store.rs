@@ -37,13 +37,15 @@ pub(super) async fn is_future(tx: &mut PgConnection, at: Option<OffsetDateTime>)
 pub(super) async fn insert(tx: &mut PgConnection, id: &str, new: &New, actor: &str) -> db::Result<bool> {
     let done = sqlx::query!(
         // Kept until what it kills has expired anyway: a key with its last secret, a token with itself, a cut-off with the
-        // longest life that a session token can have. What signs, and operators, are kept for ever.
+        // longest life that a session token can have, and with that of the refresh tokens that there are now. What signs,
+        // and operators, are kept for ever.
         "insert into revocations (id, kind, target, reason, issued_before, actor, project, prune_at)
          values ($1, $2, $3, $4, $5, $6, $7, case
              when $2 in ('signing_key', 'operator') then null
              when $2 = 'key' then (select max(expires_at) from secrets where owner = $3)
              when $2 = 'token' then coalesce((select expires_at from sessions where id = $3), authority_now() + interval '1 hour')
-             else authority_now() + interval '1 hour' end)
+             when $2 in ('agent', 'key_sessions') then authority_now() + interval '1 hour'
+             else greatest(authority_now() + interval '1 hour', (select max(expires_at) from refresh_families)) end)
          on conflict do nothing",
         id,
         new.kind.as_str(),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::jwt::{claims, has_null};
 use crate::support::node::PUBLIC_URL;
+use crate::support::people::Person;
 use crate::support::{Node, Reply, World};
 
 const PLACES: [&str; 4] = [
@@ -66,12 +67,82 @@ async fn the_metadata_names_our_issuer_byte_for_byte_and_only_what_works() {
         .map(|(name, url)| (name, url.as_str().expect("a text")))
         .collect();
     assert_eq!(endpoints.len(), 5, "{endpoints:?}");
+    answered(&world.node, endpoints).await;
+    world.node.stop().await;
+}
+
+/// Each of them is there.
+async fn answered(node: &Node, endpoints: Vec<(&String, &str)>) {
     for (name, url) in endpoints {
         let path = url.strip_prefix(PUBLIC_URL).expect("on our own host");
         let method =
             if ["jwks_uri", "authorization_endpoint"].contains(&name.as_str()) { Method::GET } else { Method::POST };
-        let status = world.node.send(world.node.request(method, path)).await.status.as_u16();
+        let status = node.send(node.request(method, path)).await.status.as_u16();
         assert!([200, 400, 401].contains(&status), "{name}: {status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn must_a2_a5_a7_a8_with_a_provider_the_metadata_offers_what_people_s_clients_need() {
+    let world = World::new().await;
+    let person = Person::new(&world, &["tools/call"]).await;
+    let metadata = get(&world.node, PLACES[0]).await.ok();
+    assert!(!has_null(&metadata), "{metadata}");
+    assert_eq!(metadata["response_types_supported"], json!(["code"]));
+    assert_eq!(metadata["response_modes_supported"], json!(["query"]));
+    assert_eq!(metadata["code_challenge_methods_supported"], json!(["S256"]));
+    assert_eq!(metadata["authorization_response_iss_parameter_supported"], true);
+    assert_eq!(metadata["client_id_metadata_document_supported"], true);
+    assert_eq!(metadata["scopes_supported"], json!(["offline_access"]));
+    assert_eq!(metadata["protected_resources"], json!([world.server.resource]));
+    let grants = json!([
+        "authorization_code",
+        "refresh_token",
+        "client_credentials",
+        "urn:ietf:params:oauth:grant-type:token-exchange"
+    ]);
+    assert_eq!(metadata["grant_types_supported"], grants);
+    let methods = json!(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]);
+    assert_eq!(metadata["token_endpoint_auth_methods_supported"], methods);
+    assert_eq!(metadata["token_endpoint_auth_signing_alg_values_supported"], json!(["EdDSA", "ES256", "RS256"]));
+    let endpoints: Vec<(&String, &str)> = metadata
+        .as_object()
+        .expect("an object")
+        .iter()
+        .filter(|(name, _)| name.ends_with("_endpoint"))
+        .map(|(name, url)| (name, url.as_str().expect("a text")))
+        .collect();
+    assert_eq!(endpoints.len(), 6, "{endpoints:?}");
+    answered(&world.node, endpoints).await;
+    world.patch("/v1/settings", json!({"dynamic_registration": "off"})).await.ok();
+    assert!(get(&world.node, PLACES[0]).await.ok().get("registration_endpoint").is_none());
+    world.db.execute(&format!("update providers set disabled = true where id = '{}'", person.provider)).await;
+    let none = async || get(&world.node, PLACES[0]).await.ok()["response_types_supported"] == json!([]);
+    world.node.until("nobody can sign in, and nothing says so", none).await;
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_s_setup_is_what_it_has_to_serve_and_to_ask_and_holds_no_secret() {
+    let world = World::new().await;
+    let body = json!({"name": "Notes", "resource": "https://notes.example.com/v1/mcp", "token_alg": "RS256",
+                      "scopes": [{"name": "notes:read", "description": "Read", "permissions": ["tools/list"]}]});
+    let server = world.post("/v1/servers", body).await.created();
+    let setup = world.operator.get(&world.node, &format!("/v1/servers/{}/setup", server["id"].as_str().unwrap())).await;
+    assert!(!setup.text.contains(server["client_secret"].as_str().unwrap()) && !setup.text.contains("mcp_server_"));
+    let setup = setup.ok();
+    let issuer = format!("{PUBLIC_URL}/oauth");
+    let document = json!({"resource": "https://notes.example.com/v1/mcp", "authorization_servers": [issuer],
+                          "scopes_supported": ["notes:read"], "bearer_methods_supported": ["header"], "resource_name": "Notes"});
+    assert_eq!(setup["protected_resource_metadata"], document);
+    let place = "https://notes.example.com/.well-known/oauth-protected-resource/v1/mcp";
+    assert_eq!(setup["protected_resource_metadata_url"], place);
+    assert_eq!(setup["www_authenticate"], format!("Bearer resource_metadata=\"{place}\", scope=\"notes:read\""));
+    assert_eq!((&setup["issuer"], &setup["token_alg"]), (&json!(issuer), &json!("RS256")));
+    assert_eq!(setup["environment"]["CLIENT_ID"], server["id"]);
+    let metadata = get(&world.node, PLACES[0]).await.ok();
+    for same in ["introspection_endpoint", "revocation_endpoint", "jwks_uri"] {
+        assert_eq!(setup[same], metadata[same], "{same}");
     }
     world.node.stop().await;
 }

@@ -287,3 +287,78 @@ async fn a_token_of_a_client_without_offline_access_comes_alone() {
     assert_members(&body, &["access_token", "token_type", "expires_in", "scope"]);
     world.node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_off_is_remembered_as_long_as_the_refresh_tokens_that_it_ended() {
+    let world = World::new().await;
+    let person = Person::new(&world, &["tools/call"]).await;
+    let tokens = person.tokens(&world).await;
+    world.revoke(json!({"kind": "user", "id": person.user})).await;
+    for _ in 0..8 {
+        world.advance(3 * 86_400).await;
+        mcp_authority::jobs::run_all(&world.node.app).await.expect("the jobs run");
+        person.refresh(&world.node, &tokens.refresh, &[]).await.refused(400, "invalid_grant");
+    }
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_ends_its_own_tokens_and_a_refresh_token_takes_all_of_its_authorization_with_it() {
+    let world = World::new().await;
+    let person = Person::new(&world, &["tools/call"]).await;
+    let other = public_client(&world, json!(["authorization_code"])).await;
+    let (one, two) = (person.tokens(&world).await, person.tokens(&world).await);
+    let revoke = async |client: &str, token: &str| {
+        let form = [("client_id", client), ("token", token)];
+        world.node.send(world.node.request(Method::POST, "/oauth/revoke").form(&form)).await
+    };
+    revoke(other.as_str(), &one.refresh).await.refused(400, "invalid_request");
+    revoke(other.as_str(), &one.access).await.refused(400, "invalid_request");
+    let renewed = Tokens::of(person.refresh(&world.node, &one.refresh, &[]).await.ok());
+    revoke(person.client.as_str(), &renewed.refresh).await.expect_status(200);
+    for dead in [&one, &renewed] {
+        assert!(!world.accepts(&dead.access).await);
+        person.refresh(&world.node, &dead.refresh, &[]).await.refused(400, "invalid_grant");
+    }
+    assert!(world.accepts(&two.access).await, "another authorization goes on");
+    revoke(person.client.as_str(), &two.access).await.expect_status(200);
+    assert!(!world.accepts(&two.access).await);
+    person.refresh(&world.node, &two.refresh, &[]).await.ok();
+    revoke(person.client.as_str(), &renewed.refresh).await.expect_status(200);
+    revoke(person.client.as_str(), "nothing").await.expect_status(200);
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_a_credential_asks_about_its_own_tokens_and_a_public_one_is_no_caller() {
+    let world = World::new().await;
+    let body = json!({"client_name": "Worker", "grant_types": ["client_credentials"], "token_endpoint_auth_method": "client_secret_basic",
+                      "grants": [{"server_id": world.server.id, "permissions": ["tools/call"]}]});
+    let made = world.post("/v1/clients", body).await.created();
+    let (id, secret) = (text(&made, "client_id"), text(&made, "client_secret"));
+    let of = |path: &str, form: &[(&str, &str)]| {
+        world.node.send(world.node.request(Method::POST, path).basic_auth(&id, Some(&secret)).form(form))
+    };
+    let token = of("/oauth/token", &[("grant_type", "client_credentials"), ("scope", "tools/call:read_*")]).await.ok();
+    assert_members(&token, &["access_token", "token_type", "expires_in", "scope"]);
+    let token = text(&token, "access_token");
+    let told = world.server.introspect(&world.node, &token).await;
+    assert_eq!(
+        (&told["sub"], &told["client_id"], &told["permissions"]),
+        (&json!(id), &json!(id), &json!(["tools/call:read_*"]))
+    );
+    let own = of("/oauth/introspect", &[("token", &token)]).await.ok();
+    assert_eq!((&own["active"], &own["aud"]), (&json!(true), &json!(world.server.resource)));
+    let person = Person::new(&world, &["tools/call"]).await;
+    let foreign = person.tokens(&world).await;
+    for wrong in [&foreign.access, &foreign.refresh, &"x".to_owned()] {
+        assert_eq!(of("/oauth/introspect", &[("token", wrong)]).await.ok(), json!({"active": false}));
+    }
+    let public = [("client_id", person.client.as_str()), ("token", &*foreign.access)];
+    world
+        .node
+        .send(world.node.request(Method::POST, "/oauth/introspect").form(&public))
+        .await
+        .refused(401, "invalid_client");
+    world.node.stop().await;
+}

@@ -74,6 +74,16 @@ pub(in crate::http::oauth) async fn authenticate_application(
     Ok(Some(application))
 }
 
+/// Whether a request shows a credential of an OAuth client's. Costs nothing to those who show another.
+pub(in crate::http::oauth) fn shows_application(basic: &Basic, form: &Form<'_>) -> bool {
+    match basic.credentials(form) {
+        Ok(Credentials::Basic { id, .. }) => id.starts_with(ClientId::PREFIX),
+        Ok(Credentials::Post(secret)) => is_secret(secret),
+        Ok(Credentials::Assertion(_)) => true,
+        Ok(Credentials::Bearer(_) | Credentials::None) | Err(_) => false,
+    }
+}
+
 /// The client that this id means, for whoever asks from there: an address makes us fetch a bounded number of documents.
 ///
 /// # Errors

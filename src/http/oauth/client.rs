@@ -24,7 +24,7 @@ use crate::types::clock::Timestamp;
 use crate::types::credential::{Kind, Presented};
 use crate::types::id::{KeyId, ServerId};
 
-pub(super) use crate::http::oauth::application::{authenticate_application, resolve};
+pub(super) use crate::http::oauth::application::{authenticate_application, resolve, shows_application};
 
 /// An authenticated caller.
 pub(super) enum Client {

@@ -12,9 +12,11 @@ use utoipa::ToSchema;
 use crate::app::{App, AppState};
 use crate::gate::{Active, Actor, Asker, Inactive, Position, Question, Verdict, Version, View, introspect};
 use crate::http::oauth::OAuthRefusals;
-use crate::http::oauth::client::{Asking, Basic, Claim, Unproven, Used, Who, failed};
+use crate::http::oauth::client::{
+    Asking, Basic, Claim, Unproven, Used, Who, authenticate_application, failed, shows_application,
+};
 use crate::http::oauth::error::OAuthError;
-use crate::http::oauth::form::Received;
+use crate::http::oauth::form::{Form, Received};
 use crate::observations::{ACTIVE, Owner, Place};
 use crate::types::id::{AgentId, KeyId, SessionId};
 use crate::types::permission::{Permissions, scope_string};
@@ -96,8 +98,8 @@ const INACTIVE: &[u8] = br#"{"active":false}"#;
 /// Bytes that an answer is given at first: most fit.
 const REPLY_BYTES: usize = 768;
 
-/// Asks about a credential. The caller is a server, about what it was shown; or the holder of a key, about that key and
-/// its tokens.
+/// Asks about a credential. The caller is a server, about what it was shown; the holder of a key, about that key and its
+/// tokens; or an OAuth client with a credential of its own, about its tokens.
 #[utoipa::path(post, path = PATH, operation_id = "introspect", tag = "oauth",
     request_body(content = IntrospectionRequest, content_type = "application/x-www-form-urlencoded"),
     security(("client" = [])),
@@ -111,6 +113,10 @@ pub(in crate::http) async fn answer(app: &App, received: &Received) -> Result<Re
     let form = received.form()?;
     let asking = Asking::of(app, &form);
     let basic = Basic::of(form.headers);
+    if shows_application(&basic, &form) {
+        // Kept apart: who has no need of it does not carry its room along.
+        return Box::pin(by_application(app, &form, &asking)).await;
+    }
     let claim = basic.claim(&form)?.ok_or_else(|| failed(app, &asking, Inactive::Malformed, None))?;
     let token = form.checked().and_then(|()| form.need("token"));
     let shown_from = form.get("client_ip").and_then(|address| address.parse().ok());
@@ -131,11 +137,44 @@ pub(in crate::http) async fn answer(app: &App, received: &Received) -> Result<Re
             }
         }
     };
+    Ok(response(body))
+}
+
+fn response(body: Bytes) -> Response {
     let mut response = Response::new(body.into());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
+}
+
+/// An OAuth client asks about its own tokens.
+async fn by_application(app: &App, form: &Form<'_>, asking: &Asking) -> Result<Response, OAuthError> {
+    let application = authenticate_application(app, form, asking).await?;
+    let application = application.ok_or_else(|| failed(app, asking, Inactive::Malformed, None))?;
+    form.checked()?;
+    let token = form.need("token")?;
+    let asker = Asker::Client(&application.client_id);
+    let ask = || {
+        app.live.answer(|view| match introspect(view, Question { token, asker, address: asking.address }) {
+            Verdict::Active(active) => {
+                let body = reply(&view.live.issuer, asker, &active).ok_or_else(OAuthError::unavailable);
+                body.map(|body| (Answer::Is(body), ACTIVE))
+            }
+            Verdict::Inactive(cause, _) => Ok((Answer::Is(Bytes::from_static(INACTIVE)), cause.as_str())),
+            Verdict::Ahead(position) => Ok((Answer::Ahead(position), Inactive::NotYet.as_str())),
+        })?
+    };
+    let (mut answer, mut result) = ask()?;
+    if let Answer::Ahead(position) = answer {
+        app.catch_up(position).await?;
+        (answer, result) = ask()?;
+    }
+    app.metrics.introspection(result);
+    match answer {
+        Answer::Is(body) => Ok(response(body)),
+        Answer::Ahead(_) => Err(OAuthError::unavailable()),
+    }
 }
 
 enum Answer {

@@ -41,6 +41,7 @@ pub struct Metadata {
     /// `code`; none, while people have nobody to sign in with.
     response_types_supported: Vec<String>,
     /// In the query of the redirect URI.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     response_modes_supported: Vec<String>,
     /// What the token endpoint understands.
     grant_types_supported: Vec<String>,
@@ -55,6 +56,7 @@ pub struct Metadata {
     /// A client id may be the address of the client's own metadata.
     client_id_metadata_document_supported: bool,
     /// What is not a server's own. Servers name theirs in their own metadata.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     scopes_supported: Vec<String>,
     /// The servers that tokens can be got for (RFC 9728 §4).
     #[serde(skip_serializing_if = "Vec::is_empty")]
