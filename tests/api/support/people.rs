@@ -49,7 +49,7 @@ impl Person {
         world
             .db
             .execute(&format!(
-                "insert into providers (id, name, title, kind) values ('{provider}', '{name}', 'Company', 'openid');
+                "insert into providers (id, name, title, kind) values ('{provider}', '{name}', 'Company', 'demo');
                  insert into users (id, provider_id, subject, username) values ('{user}', '{provider}', 's', 'ada');
                  insert into user_roles (user_id, role_id) values ('{user}', '{role}')"
             ))
