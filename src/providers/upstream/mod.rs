@@ -13,6 +13,7 @@ mod profile;
 mod signed;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use oauth2::{CsrfToken, PkceCodeChallenge, PkceCodeVerifier, RefreshToken};
 use openidconnect::Nonce;
@@ -226,11 +227,16 @@ impl Upstream {
         if self.offers(provider) { Ok(()) } else { Err(UpstreamError::Misconfigured("provider_disabled")) }
     }
 
+    /// For documents: the database's clock, which only goes forward. Only differences count.
+    fn moment(&self) -> BootInstant {
+        BootInstant::START.plus(Duration::from_micros(self.live.now().micros().max(0).unsigned_abs()))
+    }
+
     async fn endpoints(&self, provider: &Provider) -> Result<Endpoints, UpstreamError> {
         match &provider.settings {
             Settings::OpenId(openid) => {
                 let url = configuration::address(&openid.issuer)?;
-                let found = self.configurations.get(&url, BootInstant::now()).await?;
+                let found = self.configurations.get(&url, self.moment()).await?;
                 found.endpoints(openid)
             }
             Settings::OAuth2(oauth2) => Endpoints::of(oauth2),
@@ -257,7 +263,7 @@ impl Upstream {
         verify: impl Fn(&KeySet) -> Result<T, signed::Refusal>,
     ) -> Result<T, UpstreamError> {
         let url = endpoints.keys.as_ref().ok_or(UpstreamError::Misconfigured("no_keys"))?;
-        let now = BootInstant::now();
+        let now = self.moment();
         let known = self.key_sets.get(url, now).await?;
         let first = verify(&known);
         if !matches!(first, Err(signed::Refusal::UnknownKey)) {
