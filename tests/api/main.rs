@@ -4,12 +4,15 @@
 
 mod support;
 
+mod assertions;
 mod attacks;
 mod audit;
 mod audit_verify;
 mod bad_input;
 mod causes;
 mod client_address;
+mod client_documents;
+mod clients;
 mod examples;
 mod exchange;
 mod feed;
@@ -32,6 +35,7 @@ mod people_tokens;
 mod plans;
 mod problems;
 mod refresh;
+mod registration;
 mod remembered;
 mod revocation;
 mod roles;

@@ -36,6 +36,9 @@ impl Blue {
         let agent = make("agents", json!({"name": "a", "project": "blue"})).await;
         let grants = json!([{"server_id": server.id, "permissions": ["*"]}]);
         let role = make("roles", json!({"name": "r", "project": "blue", "grants": grants})).await;
+        let metadata =
+            json!({"client_name": "c", "grant_types": ["client_credentials"], "project": "blue", "grants": grants});
+        let client = make("clients", metadata).await;
         let body = json!({"agent_id": agent, "environment": "prod", "grants": grants});
         let key = root.key_with(node, body.clone()).await;
         key.session(node, &server).await;
@@ -48,6 +51,7 @@ impl Blue {
             ("servers", server.id),
             ("agents", agent),
             ("roles", role),
+            ("clients", client),
             ("keys", key.id.clone()),
             ("sessions", text(&session["items"][0], "id")),
             ("revocations", revocation),
@@ -69,6 +73,13 @@ impl Blue {
                 vec![(json!({"name": "x", "resource": "https://x.example.com", "project": "blue"}), 422)]
             }
             "create_agent" => vec![(json!({"name": "x", "project": "blue"}), 422)],
+            "register_client" => vec![
+                (json!({"client_name": "x", "redirect_uris": ["https://x.example"], "project": "blue"}), 422),
+                (
+                    json!({"client_name": "x", "grant_types": ["client_credentials"], "project": "red", "grants": grants}),
+                    422,
+                ),
+            ],
             "create_role" => vec![
                 (json!({"name": "x", "project": "blue"}), 422),
                 (json!({"name": "x", "project": "red", "grants": grants}), 422),
@@ -78,7 +89,7 @@ impl Blue {
                 (json!({"agent_id": own.agent, "environment": "prod", "grants": grants}), 422),
                 (json!({"agent_id": own.agent, "environment": "prod", "roles": [self.ids["roles"]]}), 422),
             ],
-            "create_revocation" => ["keys", "agents", "servers", "projects", "sessions"]
+            "create_revocation" => ["keys", "agents", "servers", "clients", "projects", "sessions"]
                 .into_iter()
                 .map(|noun| {
                     let kind = if noun == "sessions" { "token" } else { noun.trim_end_matches('s') };
@@ -177,6 +188,7 @@ async fn attack_30_filters_by_things_of_another_project_find_nothing() {
         "/v1/agents?project=blue".to_owned(),
         "/v1/servers?project=blue".to_owned(),
         "/v1/roles?project=blue".to_owned(),
+        "/v1/clients?project=blue".to_owned(),
         format!("/v1/sessions?key_id={}", ids["keys"]),
         format!("/v1/sessions?server_id={}", ids["servers"]),
         "/v1/revocations?kind=key".to_owned(),

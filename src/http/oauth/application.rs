@@ -117,10 +117,10 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// Read raw, or form-encoded where only that is a client's (RFC 6749 §2.3.1): SDKs differ.
+    /// Form-decoded where anything in it could be (RFC 6749 §2.3.1), else raw: nothing of ours holds what encoding changes.
     fn basic(id: &str, secret: &str, named: Option<&str>) -> Result<Option<Self>, OAuthError> {
         let (mut id, mut secret) = (id.to_owned(), Zeroizing::new(secret.to_owned()));
-        if !is_named(&id, &secret) {
+        if id.contains(['%', '+']) || secret.contains(['%', '+']) {
             (id, secret) = (form_decoded(&id), Zeroizing::new(form_decoded(&secret)));
         }
         if !is_named(&id, &secret) {

@@ -1,6 +1,6 @@
 -- What the lists of a large installation hold, for the tests beside it.
 do $$ declare t text; begin
-    foreach t in array array['agents', 'servers', 'keys', 'key_roles', 'roles', 'operators', 'secrets', 'grants', 'revocations', 'audit_log'] loop
+    foreach t in array array['agents', 'servers', 'clients', 'keys', 'key_roles', 'roles', 'operators', 'secrets', 'grants', 'revocations', 'audit_log'] loop
         execute format('alter table %I disable trigger user', t);
     end loop; end $$;
 insert into projects (name, id, created_at) select 'p' || n, 'prj_' || md5('p' || n), authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
@@ -9,6 +9,10 @@ insert into agents (id, name, project, disabled, created_at)
 insert into servers (id, name, project, resource, canonical, environment, disabled, created_at)
     select 'srv_' || left(md5('s' || n), 12), 'server ' || n, case when n % 2 = 0 then 'p1' else 'p' || (1 + n % 2000) end, 'https://s' || n || '.example.com', 'https://s' || n || '.example.com',
            case when n % 20 = 0 then 'dev' else 'prod' end, n % 50 = 0, authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
+insert into clients (id, kind, client_id, name, project, metadata, disabled, created_at)
+    select 'cli_' || md5('c' || n), case n % 20 when 0 then 'registered' when 1 then 'document' else 'dynamic' end,
+           case when n % 20 = 1 then 'https://c' || n || '.example/client.json' else 'cli_' || md5('c' || n) end, 'client ' || n,
+           case when n % 2 = 0 then 'p1' else 'p' || (1 + n % 2000) end, '{}', n % 50 = 0, authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
 insert into roles (id, name, project, created_at)
     select 'rol_' || md5('r' || n), 'role ' || n, 'p' || (1 + n % 2000), authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
 insert into operators (id, name, scopes, projects, expires_in_days, created_at)

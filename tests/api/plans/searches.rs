@@ -1,4 +1,4 @@
-//! The lists that are searched: of agents, servers and keys. What narrows to few is asked for its ids; else a page of the
+//! The lists that are searched: of agents, servers, clients and keys. What narrows to few is asked for its ids; else a page of the
 //! newest is looked at, and where it ended is asked when little was found.
 
 use super::{AGENT, AT, LARGE_SERVER, LOOKED_AT, List, PROJECT, PROJECTS, ROLES_SERVER, SERVER};
@@ -84,6 +84,45 @@ pub(super) const SEARCHES: &[List] = &[
         statement: "select created_at as at, id from servers",
         parameters: 3,
         given: &[&[(3, LAST)], &[(1, AT), (2, "'srv_5'"), (3, LAST)]],
+    },
+    List {
+        operation: "list_clients",
+        statement: "from (select * from clients\n",
+        parameters: 10,
+        given: &[
+            &[(4, LOOKED_AT)],
+            &[(4, LOOKED_AT), (2, AT), (3, "'cli_5'")],
+            &[(4, LOOKED_AT), (5, PROJECTS)],
+            &[(4, LOOKED_AT), (6, LARGE_PROJECT)],
+            &[(4, LOOKED_AT), (7, NOBODY)],
+            &[(4, LOOKED_AT), (8, "'registered'")],
+            &[(4, LOOKED_AT), (9, "true")],
+            &[(4, LOOKED_AT), (2, AT), (3, "'cli_5'"), (5, PROJECTS), (7, NOBODY), (8, "'dynamic'"), (9, "true")],
+        ],
+    },
+    List {
+        operation: "list_clients",
+        statement: "from clients where lower(name)",
+        parameters: 2,
+        given: &[&[(1, "'CLIENT 19999'"), (2, LOOKED_AT)], &[(1, "'client'"), (2, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_clients",
+        statement: "from clients where deleted_at is null and kind = $1",
+        parameters: 2,
+        given: &[&[(1, "'registered'"), (2, LOOKED_AT)], &[(1, "'dynamic'"), (2, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_clients",
+        statement: "from clients where deleted_at is null and project = any",
+        parameters: 2,
+        given: &[&[(1, PROJECTS), (2, LOOKED_AT)], &[(1, LARGE_PROJECTS), (2, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_clients",
+        statement: "select created_at as at, id from clients",
+        parameters: 3,
+        given: &[&[(3, LAST)], &[(1, AT), (2, "'cli_5'"), (3, LAST)]],
     },
     List {
         operation: "list_keys",

@@ -3,6 +3,8 @@
 pub mod actors;
 pub mod description;
 pub mod cluster;
+pub mod elsewhere;
+pub mod keys;
 pub mod jwt;
 pub mod node;
 pub mod people;
@@ -13,6 +15,8 @@ pub mod world;
 
 pub use actors::{Key, Operator, Server, exchange, text};
 pub use cluster::TestDb;
+pub use elsewhere::Elsewhere;
+pub use keys::Signing;
 pub use node::{Node, Reply};
 pub use proxy::{Proxy, Road};
 pub use seeded::Seeded;

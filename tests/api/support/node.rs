@@ -75,7 +75,7 @@ impl Node {
         env.retain(|(name, _)| !settings.iter().any(|(other, _)| other == name));
         env.extend_from_slice(settings);
         let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = Config::from_sources(env, &|_| Err(std::io::ErrorKind::NotFound.into())).expect("right settings");
+        let config = Config::from_sources(env, &|path| std::fs::read_to_string(path)).expect("right settings");
         prepare(db, &config).await;
         let running = Running::start(config, Db::new(options), &address.to_string()).expect("it starts");
         let app = Arc::clone(&running.app);
