@@ -13,8 +13,10 @@ use crate::users;
 
 /// Batches of one run.
 const BATCHES_MAX: usize = 50;
-/// Clients and assertions of one batch.
-const BATCH_MAX: i64 = 500;
+/// Assertions of one batch.
+const ASSERTIONS_MAX: i64 = 1_000;
+/// Clients of one batch. Each is an entry of the feed, and nobody else writes that meanwhile.
+const CLIENTS_MAX: i64 = 100;
 
 pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     let mut tx = app.db.begin().await?;
@@ -69,7 +71,7 @@ async fn people(app: &App) -> anyhow::Result<()> {
 async fn strangers(app: &App) -> anyhow::Result<()> {
     for _ in 0..BATCHES_MAX {
         let mut tx = app.db.begin().await?;
-        let removed = clients::expire_assertions(&mut tx, BATCH_MAX).await?;
+        let removed = clients::expire_assertions(&mut tx, ASSERTIONS_MAX).await?;
         db::commit(tx).await?;
         if removed == 0 {
             break;
@@ -77,7 +79,7 @@ async fn strangers(app: &App) -> anyhow::Result<()> {
     }
     for _ in 0..BATCHES_MAX {
         let mut tx = app.db.begin().await?;
-        let removed = clients::sweep(&mut tx, BATCH_MAX).await?;
+        let removed = clients::sweep(&mut tx, CLIENTS_MAX).await?;
         app.db.commit_change(tx).await?;
         if removed == 0 {
             break;
