@@ -8,6 +8,7 @@ mod assertions;
 mod attacks;
 mod audit;
 mod audit_verify;
+mod authorize;
 mod bad_input;
 mod causes;
 mod client_address;
