@@ -1,6 +1,7 @@
 //! What the stories need: a database, a running node, and the actors who talk to it.
 
 pub mod actors;
+pub mod browser;
 pub mod description;
 pub mod cluster;
 pub mod elsewhere;
