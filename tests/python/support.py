@@ -111,7 +111,9 @@ class Key:
 class Authority:
     """A running authority with a database of its own, and the calls that the tests need."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        """``settings`` stand beside those that it needs to run here."""
+        self._settings = dict(settings or {})
         # Short on purpose: a Unix socket's path has at most 107 bytes.
         self._home = Path(tempfile.mkdtemp(prefix="mcpa-"))
         self._port = free_port()
@@ -129,6 +131,7 @@ class Authority:
             "MCPA_METRICS_LISTEN": "off",
             "MCPA_PUBLIC_URL": self.url,
             "MCPA_DATA_DIR": str(data),
+            **self._settings,
         }
         program = Program([str(BINARY), "serve"], environment, self._home / "authority.log")
         program.wait_until(f"{self.url}/health/ready")
@@ -157,8 +160,10 @@ class Authority:
             assert answer["enforced"]["complete"] is True
         return answer
 
-    def server(self, name: str, resource: str, scopes: Sequence[Mapping[str, Any]] = ()) -> Server:
-        body: dict[str, Any] = {"name": name, "resource": resource}
+    def server(
+        self, name: str, resource: str, scopes: Sequence[Mapping[str, Any]] = (), token_alg: str = "EdDSA"
+    ) -> Server:
+        body: dict[str, Any] = {"name": name, "resource": resource, "token_alg": token_alg}
         if scopes:
             body["scopes"] = list(scopes)
         made = self.call("POST", "/v1/servers", body)

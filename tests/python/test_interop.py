@@ -1,0 +1,66 @@
+"""Real MCP clients and servers, unmodified from their packages, with the authority between them.
+
+Only the browser is played. Each client finds the authority by the server's 401, makes itself known, sends the person there, gets
+its tokens, refreshes them, and is refused when they are revoked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from interop.world import PLACES, REGISTRATIONS, STACKS, VERIFIERS, World, claims, started
+from support import REQUEST_SECONDS_MAX, post
+
+CELLS = [
+    pytest.param(client, server, registration, verifier, place, id=f"{client}-to-{server}-{registration}-{verifier}-{place}")
+    for server in STACKS
+    for verifier in VERIFIERS
+    for place in PLACES
+    for client in STACKS
+    for registration in REGISTRATIONS
+]
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with started() as running:
+        yield running
+
+
+@pytest.mark.parametrize(("client", "server", "registration", "verifier", "place"), CELLS)
+def test_a_person_signs_in_and_the_client_works_until_it_is_revoked(
+    world: World, client: str, server: str, registration: str, verifier: str, place: str
+) -> None:
+    there = world.server(server, verifier, place)
+    unauthenticated = post(there.resource, None, "tools/list")
+    assert unauthenticated.status_code == 401
+    assert "resource_metadata=" in unauthenticated.headers["www-authenticate"]
+
+    calling = world.client(client, registration, there)
+    with world.browser() as browser:
+        said = calling.call(browser)
+        assert calling.signed_in == 1
+        tokens = calling.tokens()
+        told = claims(world.authority, there, tokens["access_token"])
+        assert said == f"{told['sub']} by {told['client_id']}"
+        assert told["sub"].startswith("usr_")
+        assert told["aud"] == there.resource
+
+        calling.expire()
+        assert calling.call(browser) == said
+        assert calling.signed_in == 1, "it was refreshed, and nobody had to sign in"
+        refreshed = calling.tokens()
+        assert refreshed["access_token"] != tokens["access_token"]
+        assert refreshed["refresh_token"] != tokens["refresh_token"]
+
+        world.authority.call("POST", "/v1/revocations", {"kind": "user", "id": told["sub"]})
+        assert world.authority.introspect(there, refreshed["access_token"]) == {"active": False}
+        answer = post(there.resource, refreshed["access_token"], "tools/list")
+        if verifier == "introspection":
+            assert answer.status_code == 401
+        else:
+            # A signature says nothing about what happened since: such a server learns of it when the token is over.
+            assert answer.status_code == 200
