@@ -111,13 +111,14 @@ impl Outbound {
         Self::with_names(settings, limits, Arc::new(System::default()))
     }
 
-    /// A client for what operators name, who may name machines in these networks too.
+    /// A client for what operators name, who may name machines in these networks too; and on this machine, where the settings
+    /// allow that at all, what does not speak TLS.
     ///
     /// # Errors
     ///
     /// As [`Outbound::new`].
     pub fn within(settings: &OutboundSettings, networks: &[IpNet], limits: Limits) -> Result<Self, NoClient> {
-        let allowed = Allowed { loopback: settings.loopback, networks: networks.into() };
+        let allowed = Allowed { loopback: settings.loopback, plain: settings.loopback, networks: networks.into() };
         Self::build(settings, allowed, limits, Arc::new(System::default()))
     }
 
@@ -140,10 +141,10 @@ impl Outbound {
         let guard = Arc::new(Guard { names, allowed: allowed.clone() });
         let extra = extra_roots(settings)?;
         // A machine without any certificates trusts none but the extra ones: every request then fails, the service runs.
-        let client = match builder(&guard, limits, settings).tls_certs_merge(extra.clone()).build() {
+        let client = match builder(&guard, limits).tls_certs_merge(extra.clone()).build() {
             Ok(client) => client,
             Err(error) => {
-                let client = builder(&guard, limits, settings).tls_certs_only(extra).build()?;
+                let client = builder(&guard, limits).tls_certs_only(extra).build()?;
                 tracing::warn!(%error, "no trusted certificates of this machine: addresses that clients name cannot be asked");
                 client
             }
@@ -158,17 +159,12 @@ impl Outbound {
     ///
     /// Anything but a whole reply with status 200 and a JSON type, from an address that may be connected to, in time.
     pub async fn get_json(&self, url: &Url, bytes_max: usize) -> Result<Reply, Error> {
-        if url.scheme() != "https" {
-            return Err(Error::NotHttps);
-        }
         let request = self.0.client.get(url.clone()).header(header::ACCEPT, "application/json");
         self.within_limits(url, self.fetch(request, bytes_max)).await
     }
 
     /// Sends a request to an identity provider. Answers that it is to blame for are answers too: what refuses a grant has
     /// status 400 and says why. The body of an answer that is not 200 is empty unless it is JSON.
-    ///
-    /// On this machine, where the settings allow that, it may go without TLS.
     ///
     /// # Errors
     ///
@@ -180,9 +176,6 @@ impl Outbound {
         bytes_max: usize,
     ) -> Result<http::Response<Vec<u8>>, Error> {
         let url = Url::parse(&request.uri().to_string()).map_err(|_| Error::AddressRefused)?;
-        if url.scheme() != "https" && !(self.0.allowed.loopback && is_of_this_machine(&url)) {
-            return Err(Error::NotHttps);
-        }
         let request = reqwest::Request::try_from(request).map_err(|_| Error::AddressRefused)?;
         let request = reqwest::RequestBuilder::from_parts(self.0.client.clone(), request);
         self.within_limits(&url, async {
@@ -202,6 +195,9 @@ impl Outbound {
     /// Waits for a place, then does it, and gives it up when it takes too long.
     async fn within_limits<T>(&self, url: &Url, asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let Inner { allowed, limits, everywhere, hosts, .. } = &*self.0;
+        if url.scheme() != "https" && !(allowed.plain && is_of_this_machine(url)) {
+            return Err(Error::NotHttps);
+        }
         let host = url.host().filter(|host| allowed.host(host)).ok_or(Error::AddressRefused)?.to_string();
         // A user name or password would be sent on as a credential.
         if !url.username().is_empty() || url.password().is_some() {
@@ -278,11 +274,10 @@ fn extra_roots(settings: &OutboundSettings) -> Result<Vec<reqwest::Certificate>,
 }
 
 /// Each request has a connection of its own, which was checked for it and is used for nothing else.
-fn builder(guard: &Arc<Guard>, limits: Limits, settings: &OutboundSettings) -> ClientBuilder {
+fn builder(guard: &Arc<Guard>, limits: Limits) -> ClientBuilder {
     Client::builder()
         .user_agent(USER_AGENT)
-        // What may go without TLS is checked where it is asked for.
-        .https_only(!settings.loopback)
+        .https_only(!guard.allowed.plain)
         .http1_only()
         .redirect(Policy::none())
         .retry(reqwest::retry::never())

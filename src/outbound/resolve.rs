@@ -26,6 +26,8 @@ const ADDRESSES_TRIED_MAX: usize = 4;
 pub(super) struct Allowed {
     /// This machine's own loopback addresses too.
     pub(super) loopback: bool,
+    /// Those without TLS.
+    pub(super) plain: bool,
     /// Those of these networks too.
     pub(super) networks: Arc<[IpNet]>,
 }

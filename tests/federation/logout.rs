@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::browser::Browser;
 use crate::program::Program;
 use crate::rogue::{Rogue, Words, header, over};
-use crate::support::{CLIENT_ID, Certificates, Ours, Server};
+use crate::support::{CLIENT_ID, Certificates, Ours, Server, within};
 
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
@@ -37,7 +37,7 @@ async fn a_session_that_ends_at_the_provider_is_told_with_a_token_that_is_unders
     let person = ours.finish(&provider, &begun, &back).await.unwrap();
     assert!(person.sid.is_some());
     browser.signs_out(&program.issuer).await;
-    let token = tokens.recv().await.unwrap();
+    let token = within(tokens.recv()).await.unwrap();
     let ended = ours.upstream.logged_out(&provider, &token).await.unwrap();
     assert_eq!((ended.subject.as_deref(), ended.sid), (Some("alice"), person.sid));
     assert!(!ended.jti.is_empty() && ended.ends_at.seconds() > ours.now());

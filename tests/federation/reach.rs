@@ -53,10 +53,8 @@ async fn a_provider_that_never_answers_is_given_up() {
 async fn a_provider_whose_certificate_nobody_vouches_for_is_away() {
     let certificates = Certificates::make();
     let (rogue, _server) = Rogue::start(&certificates).await;
-    let settings = OutboundSettings { loopback: true, ca: Some(Certificates::make().file("ca.pem")) };
-    // The file is read while the client is made.
     let other = Certificates::make();
-    let settings = OutboundSettings { ca: Some(other.file("ca.pem")), ..settings };
+    let settings = OutboundSettings { loopback: true, ca: Some(other.file("ca.pem")) };
     let ours = Ours::with(Outbound::new(&settings, Limits::default()).unwrap(), false);
     let provider = ours.openid(&rogue.issuer, &[]);
     let found = rogue.signs_in(&ours, &provider, Words::default()).await.map(|person| person.subject);
@@ -95,7 +93,7 @@ async fn without_tls_only_this_machine_is_asked_and_only_where_the_settings_say_
         (false, "http://127.0.0.1:1", false),
     ] {
         let settings = OutboundSettings { loopback, ..OutboundSettings::default() };
-        let ours = Ours::with(Outbound::new(&settings, Limits::default()).unwrap(), false);
+        let ours = Ours::with(Outbound::within(&settings, &[], Limits::default()).unwrap(), false);
         let provider = ours.openid(issuer, &[]);
         let found = ours.upstream.begin(&provider, &callback(), &Default::default()).await.map(|begun| begun.url);
         let away = matches!(found, Err(UpstreamError::Away(Error::Unreachable)));

@@ -18,7 +18,7 @@ use mcp_authority::types::clock::{BootInstant, Timestamp, wall_clock};
 use mcp_authority::types::id::{ProviderId, RoleId};
 use mcp_authority::types::keyring::Keyring;
 use mcp_authority::types::redacted::Secret;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -49,6 +49,8 @@ impl Certificates {
         let ca_key = KeyPair::generate().unwrap();
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // A certificate with the name of its issuer counts as self-signed to some.
+        ca.distinguished_name.push(DnType::CommonName, "Test authority");
         write("ca.pem", ca.self_signed(&ca_key).unwrap().pem());
         let key = KeyPair::generate().unwrap();
         let names = ["localhost", "127.0.0.1"].map(str::to_owned).to_vec();
@@ -92,7 +94,7 @@ pub(crate) struct Ours {
 impl Ours {
     pub(crate) fn new(certificates: &Certificates) -> Self {
         let settings = OutboundSettings { loopback: true, ca: Some(certificates.file("ca.pem")) };
-        Self::with(Outbound::new(&settings, patient()).unwrap(), false)
+        Self::with(Outbound::within(&settings, &[], patient()).unwrap(), false)
     }
 
     pub(crate) fn with(outbound: Outbound, local: bool) -> Self {
@@ -164,6 +166,11 @@ impl Ours {
         let answer = Answer { code: code.as_deref(), iss: iss.as_deref(), error: error.as_deref() };
         self.upstream.finish(provider, &callback(), &begun.remember, &answer).await
     }
+}
+
+/// Nothing here takes this long unless it hangs.
+pub(crate) async fn within<T>(task: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), task).await.expect("it took too long")
 }
 
 pub(crate) fn callback() -> Url {

@@ -44,6 +44,7 @@ function make(number) {
     findAccount: (_, id) => (id in accounts ? { accountId: id, claims: () => ({ sub: id, ...accounts[id] }) } : undefined),
     ttl: { AccessToken: 600, IdToken: 600, RefreshToken: 600, Grant: 600, Interaction: 600, Session: 600 },
   });
+  made.on('backchannel.error', (_, error) => process.stderr.write(`${error.cause?.stack ?? error.stack}\n`));
   made.on('server_error', (_, error) => process.stderr.write(`${error.stack}\n`));
   return made;
 }
