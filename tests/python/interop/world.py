@@ -59,6 +59,13 @@ STACKS: Final = {
     stack.name: stack
     for stack in (
         Stack("mcp", _python("mcp_server.py"), _python("mcp_client.py")),
+        Stack(
+            "fastmcp",
+            _python("fastmcp_server.py"),
+            _python("fastmcp_client.py"),
+            listens=True,
+            secret_method="client_secret_post",
+        ),
     )
 }
 VERIFIERS: Final = ("introspection", "jwt")
