@@ -272,7 +272,12 @@ pub async fn secret_keys_in_use(connection: &mut PgConnection) -> db::Result<Vec
                  union all
                  select secret_key, false, null from signing_keys where private is not null
                  union all
-                 select secret_key, false, null from providers where secret_key is not null) as named
+                 select secret_key, false, null from providers where secret_key is not null
+                 union all
+                 select secret_key, false, checked_at + interval '90 days' from user_checks where secret_key is not null
+                 union all
+                 select t.secret_key, false, f.expires_at from refresh_tokens t join refresh_families f on f.id = t.family_id
+                 where f.ended_by is null and f.expires_at > authority_now()) as named
            group by secret_key order by secret_key"#,
     )
     .fetch_all(connection)

@@ -49,6 +49,11 @@ async fn a_lost_answer_is_told_again_the_same_refresh_token_and_the_same_session
         let left = again["expires_in"].as_i64().expect("an integer");
         assert!((1..=900).contains(&left), "it is the same token, so it ends when it would have: {left}");
     }
+    // Also after the session token's end: a machine that slept has lost nothing.
+    world.advance(1_000).await;
+    let late = Tokens::of(person.refresh(&world.node, &first.refresh, &[]).await.ok());
+    assert_eq!(late.refresh, lost.refresh);
+    assert!(world.accepts(&late.access).await && !world.accepts(&lost.access).await);
     let next = Tokens::of(person.refresh(&other, &lost.refresh, &[]).await.ok());
     assert!(world.accepts(&next.access).await);
     other.stop().await;

@@ -181,6 +181,17 @@ impl Shown {
         Ok(successor)
     }
 
+    /// Gives the same successor another session token: the first one is over, and nobody used it.
+    ///
+    /// # Errors
+    ///
+    /// The database refuses.
+    pub async fn renew(&self, tx: &mut PgConnection, again: &Again, claims: &Claims) -> Result<(), Refused> {
+        let session = serde_json::to_value(claims).map_err(|_| unknown())?;
+        let successor = String::from_utf8_lossy(&again.successor);
+        Ok(store::used(tx, &self.id, &successor, claims.jti.as_str(), &session).await?)
+    }
+
     /// The successor that was told before.
     ///
     /// # Errors

@@ -111,11 +111,14 @@ impl Request<'_> {
             State::Over => Err(Refusal::InvalidGrant.into()),
             State::Replayed => self.end(tx, &shown, "replayed").await,
             State::Again(again) => {
-                let same = shown.same(&self.app.live.keyring, &presented, again)?;
-                drop(tx);
-                let draft = self.once_more(&shown, again)?;
+                let same = shown.same(keyring, &presented, again)?;
+                let (draft, first) = self.once_more(&shown, again)?;
+                if !first {
+                    shown.renew(&mut tx, again, &draft.claims).await?;
+                }
+                db::commit(tx).await?;
                 let (access_token, kid) = self.sign(&draft)?;
-                if !again.written {
+                if !(first && again.written) {
                     self.app.writer.write(&draft, &kid).await?;
                 }
                 Ok(Self::response(draft, access_token, None, Some(&same)))
@@ -133,17 +136,19 @@ impl Request<'_> {
         }
     }
 
-    /// The session token of the first answer, signed anew: it is the same token, with the same id. What it hangs on is
-    /// looked at as if it were asked for now.
-    fn once_more(&self, shown: &Shown, again: &Again) -> Result<Draft, OAuthError> {
-        let checked = self.app.live.answer(|view| {
-            let draft = authorise_allowed(view, &shown.allowed, &Wish::default())?;
+    /// The session token of the first answer, to be signed anew: it is the same token, with the same id. A new one, and false,
+    /// when that is over by now. What it hangs on is looked at as if it were asked for now.
+    fn once_more(&self, shown: &Shown, again: &Again) -> Result<(Draft, bool), OAuthError> {
+        let checked: Result<_, Refusal> = self.app.live.answer(|view| {
+            let wish = Wish { scope: Some(again.claims.permissions.to_scope()), ..Wish::default() };
+            let draft = authorise_allowed(view, &shown.allowed, &wish)?;
             let expires_in = again.claims.exp - view.now.seconds();
-            // Whoever comes back so late has no use for a token that is over: let it begin from the successor.
-            if expires_in < 1 { Err(Refusal::InvalidGrant) } else { Ok((draft, expires_in)) }
+            if expires_in < 1 {
+                return Ok((draft, false));
+            }
+            Ok((Draft { claims: again.claims.clone(), expires_in, ..draft }, true))
         })?;
-        let (draft, expires_in) = checked?;
-        Ok(Draft { claims: again.claims.clone(), expires_in, ..draft })
+        Ok(checked?)
     }
 
     /// Ends what came of a code, and the code.
