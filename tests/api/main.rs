@@ -53,4 +53,5 @@ mod stream_told;
 mod tenants;
 mod tokens;
 mod upgrade;
+mod users;
 mod uses;

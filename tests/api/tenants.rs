@@ -1,7 +1,10 @@
 //! Every route of the description, against things of a project that the operator does not reach.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use mcp_authority::providers::Person;
+use mcp_authority::types::caller::Caller;
+use mcp_authority::users;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -10,11 +13,19 @@ use crate::support::description::operations;
 use crate::support::{Node, Operator, TestDb};
 
 /// What concerns the whole installation is for operators on all projects; these say so, whatever they are asked about.
-const WHOLE: [&str; 7] = [
+const WHOLE: [&str; 15] = [
     "create_project",
     "change_project",
     "delete_project",
     "list_audit_checkpoints",
+    "list_providers",
+    "add_provider",
+    "get_provider",
+    "change_provider",
+    "delete_provider",
+    "list_users",
+    "get_user",
+    "change_user",
     "list_nodes",
     "get_settings",
     "change_settings",
@@ -39,6 +50,8 @@ impl Blue {
         let metadata =
             json!({"client_name": "c", "grant_types": ["client_credentials"], "project": "blue", "grants": grants});
         let client = make("clients", metadata).await;
+        let provider = make("providers", json!({"name": "demo", "kind": "demo"})).await;
+        let user = signed_in(node, &provider).await;
         let body = json!({"agent_id": agent, "environment": "prod", "grants": grants});
         let key = root.key_with(node, body.clone()).await;
         key.session(node, &server).await;
@@ -52,6 +65,8 @@ impl Blue {
             ("agents", agent),
             ("roles", role),
             ("clients", client),
+            ("providers", provider),
+            ("users", user),
             ("keys", key.id.clone()),
             ("sessions", text(&session["items"][0], "id")),
             ("revocations", revocation),
@@ -65,6 +80,7 @@ impl Blue {
         let grants = json!([{"server_id": self.ids["servers"], "permissions": ["tools/list"]}]);
         match operation {
             "create_project" => vec![(json!({"name": "green"}), 403)],
+            "add_provider" => vec![(json!({"name": "other", "kind": "demo"}), 403)],
             "create_operator" => vec![
                 (json!({"name": "x", "scopes": ["keys:read"], "projects": ["blue"]}), 403),
                 (json!({"name": "x", "scopes": ["keys:read"]}), 403),
@@ -113,6 +129,25 @@ impl Blue {
         read.insert("grants", root.get(node, &format!("/v1/servers/{}/grants", self.ids["servers"])).await.ok());
         read
     }
+}
+
+/// Somebody who signs in with a provider.
+async fn signed_in(node: &Node, provider: &str) -> String {
+    let (app, secret_key) = (&node.app, node.app.feed.secret_key());
+    let person = Person {
+        subject: "ada".to_owned(),
+        username: Some("ada".to_owned()),
+        email: None,
+        roles: BTreeSet::new(),
+        sid: None,
+        tokens: None,
+    };
+    let mut tx = app.db.begin().await.expect("a transaction");
+    let provider = provider.parse().expect("a provider");
+    let by = Caller::machine();
+    let user = users::sign_in(&mut tx, &by, app.sealing(&secret_key), provider, &person).await.expect("signed in");
+    app.feed.spread(app.db.commit(tx).await.expect("committed")).await;
+    user.id.to_string()
 }
 
 struct Own {

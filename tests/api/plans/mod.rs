@@ -52,6 +52,12 @@ const LISTS: &[List] = &[
         given: &[&[], &[(1, PROJECTS)], &[(2, PROJECT)], &[(3, AT), (4, "'rol_5'")]],
     },
     List {
+        operation: "list_providers",
+        statement: "from providers\n         where deleted_at is null and ($1::timestamptz is null or",
+        parameters: 3,
+        given: &[&[], &[(1, AT), (2, "'idp_5'")]],
+    },
+    List {
         operation: "list_operators",
         statement: "where ($1::text[] is null or (o.projects is not null and o.projects <@ $1))\n             and ($2::timestamptz",
         parameters: 4,

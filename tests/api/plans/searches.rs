@@ -9,6 +9,8 @@ const AGENTS: &str = "array['agt_' || md5('a7'), 'agt_' || md5('a8')]";
 const LAST: &str = "1999";
 const LONG_AGO: &str = "authority_now() - interval '20 years'";
 const FAR: &str = "authority_now() + interval '20 years'";
+const PROVIDER: &str = "'idp_' || md5('i1')";
+const USERS: &str = "array['usr_' || md5('u7'), 'usr_' || md5('u8')]";
 const NOBODY: &str = "'agent 20001'";
 const KEYS: &str = "array['key_' || left(md5('k7'), 12), 'key_' || left(md5('k8'), 12)]";
 
@@ -123,6 +125,38 @@ pub(super) const SEARCHES: &[List] = &[
         statement: "select created_at as at, id from clients",
         parameters: 3,
         given: &[&[(3, LAST)], &[(1, AT), (2, "'cli_5'"), (3, LAST)]],
+    },
+    List {
+        operation: "list_users",
+        statement: "from (select * from users\n",
+        parameters: 8,
+        given: &[
+            &[(4, LOOKED_AT)],
+            &[(4, LOOKED_AT), (2, AT), (3, "'usr_5'")],
+            &[(4, LOOKED_AT), (1, USERS)],
+            &[(4, LOOKED_AT), (5, PROVIDER)],
+            &[(4, LOOKED_AT), (6, "'user 20001'")],
+            &[(4, LOOKED_AT), (7, "true")],
+            &[(4, LOOKED_AT), (2, AT), (3, "'usr_5'"), (5, PROVIDER), (6, "'user 20001'"), (7, "true")],
+        ],
+    },
+    List {
+        operation: "list_users",
+        statement: "from users where lower(username)",
+        parameters: 2,
+        given: &[&[(1, "'USER 19999'"), (2, LOOKED_AT)], &[(1, "'user'"), (2, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_users",
+        statement: "from users where provider_id = $1 order by provider_id",
+        parameters: 2,
+        given: &[&[(1, PROVIDER), (2, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_users",
+        statement: "select created_at as at, id from users",
+        parameters: 3,
+        given: &[&[(3, LAST)], &[(1, AT), (2, "'usr_5'"), (3, LAST)]],
     },
     List {
         operation: "list_keys",
