@@ -60,3 +60,13 @@ end $$;
 
 create constraint trigger feed_providers after insert or delete or update of disabled, deleted_at on providers
     deferrable initially deferred for each row execute function feed_note('provider', 'id', 'new');
+
+-- Logout tokens that were used, until they are too old anyway: each is good once, on whatever node.
+create table provider_logouts (
+    provider_id text        not null,
+    -- SHA-256 of the `jti`.
+    jti         bytea       not null check (length(jti) = 32),
+    expires_at  timestamptz not null,
+    primary key (provider_id, jti)
+);
+create index provider_logouts_expires on provider_logouts (expires_at);

@@ -7,14 +7,15 @@ use crate::clients;
 use crate::db;
 use crate::idempotency;
 use crate::observations;
+use crate::providers;
 use crate::revocations;
 use crate::sessions;
 use crate::users;
 
 /// Batches of one run.
 const BATCHES_MAX: usize = 50;
-/// Assertions of one batch.
-const ASSERTIONS_MAX: i64 = 1_000;
+/// Assertions and logout tokens of one batch.
+const TOKENS_MAX: i64 = 1_000;
 /// Clients of one batch. Each is an entry of the feed, and nobody else writes that meanwhile.
 const CLIENTS_MAX: i64 = 100;
 
@@ -58,7 +59,9 @@ async fn people(app: &App) -> anyhow::Result<()> {
     for _ in 0..BATCHES_MAX {
         let mut tx = app.db.begin().await?;
         let removed = users::expire_logins(&mut tx).await? + users::expire_consents(&mut tx).await?;
-        let removed = removed + authorizations::expire(&mut tx).await?;
+        let removed = removed
+            + authorizations::expire(&mut tx).await?
+            + providers::expire_logout_tokens(&mut tx, TOKENS_MAX).await?;
         app.db.commit_change(tx).await?;
         if removed == 0 {
             break;
@@ -71,7 +74,7 @@ async fn people(app: &App) -> anyhow::Result<()> {
 async fn strangers(app: &App) -> anyhow::Result<()> {
     for _ in 0..BATCHES_MAX {
         let mut tx = app.db.begin().await?;
-        let removed = clients::expire_assertions(&mut tx, ASSERTIONS_MAX).await?;
+        let removed = clients::expire_assertions(&mut tx, TOKENS_MAX).await?;
         db::commit(tx).await?;
         if removed == 0 {
             break;

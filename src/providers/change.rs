@@ -153,7 +153,7 @@ pub async fn change(
     }
     let switched_off = after.disabled && !before.disabled;
     if switched_off {
-        revocations::add(&mut tx, by, &cut_off(id)).await?;
+        cut_off(&mut tx, by, Kind::Provider, id.as_str()).await?;
     }
     let entry = Entry::new(by, "provider.changed").on(id.as_str()).with("disabled", after.disabled);
     let entry = entry.with("client_secret_changed", change.client_secret.is_present());
@@ -171,15 +171,20 @@ pub async fn delete(db: &Db, by: &Caller, id: ProviderId) -> Result<(Shown, Done
     let mut tx = db.begin().await?;
     let provider = locked(&mut tx, id).await?;
     store::set_deleted(&mut tx, id).await?;
-    revocations::add(&mut tx, by, &cut_off(id)).await?;
+    cut_off(&mut tx, by, Kind::Provider, id.as_str()).await?;
     audit::append(&mut tx, &Entry::new(by, "provider.deleted").on(id.as_str()).with("name", provider.name.as_str()))
         .await?;
     Ok((provider.into(), db.commit(tx).await?))
 }
 
-/// All that was issued to its people so far.
-fn cut_off(id: ProviderId) -> New {
-    New { kind: Kind::Provider, target: id.to_string(), reason: None, issued_before: None, project: None }
+/// Ends all that was issued so far to a provider's people, or to one of them. They belong to no project.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn cut_off(tx: &mut PgConnection, by: &Caller, kind: Kind, target: &str) -> Result<(), Refused> {
+    let new = New { kind, target: target.to_owned(), reason: None, issued_before: None, project: None };
+    revocations::add(tx, by, &new).await.map(|_| ())
 }
 
 async fn locked(tx: &mut PgConnection, id: ProviderId) -> Result<Provider, Refused> {

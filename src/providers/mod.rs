@@ -19,14 +19,16 @@ use crate::db::{self, Db};
 use crate::refusal::{Code, Refused};
 use crate::types::caller::Caller;
 use crate::types::id::ProviderId;
+use crate::types::opaque;
 use crate::types::page::{After, Listed, Page};
 
-pub use change::{Change, Here, NewProvider, change, create, delete};
+pub use change::{Change, Here, NewProvider, change, create, cut_off, delete};
 pub use client_secret::{ClientSecret, reseal};
 pub use error::{CheckError, UpstreamError};
 pub use person::{Answer, Begun, LoggedOut, Person, Remembered, SignInWish, UpstreamTokens};
 pub use rules::Rule;
 pub use settings::{ProviderKind, Settings};
+pub use store::expire_logout_tokens;
 pub use upstream::{LOGOUT_AGE_MAX, Upstream};
 
 /// Providers that people may choose among, and that there may be.
@@ -143,6 +145,15 @@ pub async fn list(db: &Db, by: &Caller, page: &Page) -> Result<Listed<Shown>, Re
     let items = store::list(&mut *db.begin_list().await?, page).await?;
     let items = items.into_iter().map(Shown::from).collect();
     Ok(page.cut(items, |provider: &Shown| After { at: provider.created_at, id: provider.id.clone() }))
+}
+
+/// Notes that a logout token was used. False: it was before.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn use_logout_token(tx: &mut PgConnection, provider: ProviderId, token: &LoggedOut) -> db::Result<bool> {
+    store::use_logout_token(tx, provider, &opaque::sha256(&token.jti), token.ends_at.to_utc()).await
 }
 
 fn everywhere(by: &Caller) -> Result<(), Refused> {

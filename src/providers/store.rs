@@ -222,3 +222,39 @@ pub(super) async fn sealed_under_others(
         })
         .collect()
 }
+
+/// False when it was used before.
+pub(super) async fn use_logout_token(
+    tx: &mut PgConnection,
+    provider: ProviderId,
+    jti: &[u8],
+    expires_at: OffsetDateTime,
+) -> db::Result<bool> {
+    let done = sqlx::query!(
+        "insert into provider_logouts (provider_id, jti, expires_at) values ($1, $2, $3) on conflict (provider_id, jti) do nothing",
+        provider.as_str(),
+        jti,
+        expires_at,
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Forgets logout tokens that are too old to be used, at most so many, a while after their end: no node whose clock is behind
+/// takes one twice. Returns how many.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn expire_logout_tokens(tx: &mut PgConnection, limit: i64) -> db::Result<u64> {
+    let done = sqlx::query!(
+        "delete from provider_logouts where (provider_id, jti) in
+           (select provider_id, jti from provider_logouts where expires_at < authority_now() - interval '10 minutes'
+            order by expires_at limit $1)",
+        limit,
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}

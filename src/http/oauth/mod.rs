@@ -3,6 +3,7 @@
 
 mod application;
 pub mod authorize;
+pub mod backchannel_logout;
 pub mod callback;
 mod client;
 mod error;
@@ -48,5 +49,6 @@ pub fn closed_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sign_in::get))
         .routes(routes!(sign_in::go, sign_in::post))
         .routes(routes!(callback::get))
+        .routes(routes!(backchannel_logout::post))
         .routes(routes!(par::post))
 }
