@@ -37,6 +37,7 @@ mod partitions;
 mod people_tokens;
 mod plans;
 mod problems;
+mod providers;
 mod refresh;
 mod registration;
 mod remembered;
