@@ -23,13 +23,13 @@ use crate::types::clock::{BootInstant, Timestamp};
 /// The one value of `client_assertion_type`.
 pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// Bytes of an assertion at most.
-pub const ASSERTION_BYTES_MAX: usize = 8 * 1024;
+pub(super) const ASSERTION_BYTES_MAX: usize = 8 * 1024;
 /// How far ahead an assertion may expire. SDKs make them good for five minutes by the clock of their own machine.
-pub const ASSERTION_AHEAD_MAX: Duration = Duration::from_mins(10);
+pub(super) const ASSERTION_AHEAD_MAX: Duration = Duration::from_mins(10);
 /// How far a client's clock may be ahead of ours: `iat` and `nbf` may lie in the future by so much.
-pub const CLOCK_AHEAD_MAX: Duration = Duration::from_mins(1);
+pub(super) const CLOCK_AHEAD_MAX: Duration = Duration::from_mins(1);
 /// Bytes of a `jti` at most.
-pub const JTI_BYTES_MAX: usize = 512;
+pub(super) const JTI_BYTES_MAX: usize = 512;
 
 /// Header types that an assertion may name; most name `JWT` or none. Another is a token for something else (RFC 8725 §3.11).
 const TYPES: [&str; 2] = ["jwt", "client-authentication+jwt"];

@@ -8,15 +8,15 @@ use url::Url;
 use crate::types::alg::Alg;
 
 /// Keys of a set at most.
-pub const KEYS_MAX: usize = 16;
+pub(super) const KEYS_MAX: usize = 16;
 /// Bytes of a set at most.
-pub const KEYS_BYTES_MAX: usize = 16 * 1024;
+pub(super) const KEYS_BYTES_MAX: usize = 16 * 1024;
 
 /// Members of a JWK that only its owner may know (RFC 7518 §6.2.2, §6.3.2, §6.4).
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// A set of public keys (RFC 7517 §5). Keys that nothing here can be checked with are left out.
-pub struct KeySet(Vec<PublicKey>);
+pub(super) struct KeySet(Vec<PublicKey>);
 
 struct PublicKey {
     kid: Option<String>,
@@ -30,7 +30,7 @@ impl KeySet {
     /// # Errors
     ///
     /// What is wrong with it: no set, too large, or with a secret in it, which then is none any more.
-    pub fn read(set: &Value) -> Result<Self, &'static str> {
+    pub(super) fn read(set: &Value) -> Result<Self, &'static str> {
         let keys = set.get("keys").and_then(Value::as_array).ok_or("must be a key set")?;
         let text = set.to_string();
         if keys.is_empty() || keys.len() > KEYS_MAX || text.len() > KEYS_BYTES_MAX {

@@ -22,9 +22,9 @@ use crate::types::caller::Caller;
 /// Clients that registered themselves and that nobody agreed to yet, at most.
 pub const UNUSED_MAX: i64 = 10_000;
 /// A client that nobody agreed to in this time is forgotten.
-pub const UNUSED_KEPT: Duration = Duration::from_hours(7 * 24);
+pub(super) const UNUSED_KEPT: Duration = Duration::from_hours(7 * 24);
 /// The same while there are more than half of [`UNUSED_MAX`]: somebody registers without end.
-pub const UNUSED_KEPT_IN_A_FLOOD: Duration = Duration::from_hours(1);
+pub(super) const UNUSED_KEPT_IN_A_FLOOD: Duration = Duration::from_hours(1);
 
 /// The grants that a client may have that nobody vouches for: those in which a person agrees. Another is left out.
 const GRANTS: [GrantType; 2] = [GrantType::AuthorizationCode, GrantType::RefreshToken];
