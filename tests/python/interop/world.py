@@ -18,7 +18,7 @@ from interop.documents import Documents
 from support import ROOT, Authority, Program, Server, free_port
 
 HERE: Final = Path(__file__).parent
-NODE: Final = ROOT / "tests" / "node"
+NODE: Final = ROOT / "tests" / "node" / "interop"
 
 SCOPE: Final = {"name": "notes:read", "description": "Read notes", "permissions": ["tools/list", "tools/call:whoami"]}
 """What each server asks of its callers."""
@@ -66,6 +66,8 @@ STACKS: Final = {
             listens=True,
             secret_method="client_secret_post",
         ),
+        Stack("sdk", _node("sdk-server.mjs"), _node("sdk-client.mjs")),
+        Stack("v2", _node("v2-server.mjs"), _node("v2-client.mjs"), algs=("ES256", "EdDSA")),
     )
 }
 VERIFIERS: Final = ("introspection", "jwt")
