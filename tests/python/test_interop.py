@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from interop.world import PLACES, REGISTRATIONS, STACKS, VERIFIERS, World, claims, started
+from interop.client import ClientError
+from interop.world import PLACES, REGISTRATIONS, STACKS, VERIFIERS, World, claims, consent, started
 from support import post
 
 def _cells() -> Iterator[Any]:
@@ -56,7 +57,11 @@ def test_a_person_signs_in_and_the_client_works_until_it_is_revoked(
         assert refreshed["access_token"] != tokens["access_token"]
         assert refreshed["refresh_token"] != tokens["refresh_token"]
 
-        world.authority.call("POST", "/v1/revocations", {"kind": "user", "id": told["sub"]})
+        if registration == "document":
+            revoked = {"kind": "grant", "id": consent(refreshed["access_token"])}
+        else:
+            revoked = {"kind": "user", "id": told["sub"]}
+        world.authority.call("POST", "/v1/revocations", revoked)
         assert world.authority.introspect(there, refreshed["access_token"]) == {"active": False}
         answer = post(there.resource, refreshed["access_token"], "tools/list")
         if verifier == "introspection":
@@ -64,3 +69,39 @@ def test_a_person_signs_in_and_the_client_works_until_it_is_revoked(
         else:
             # A signature says nothing about what happened since: such a server learns of it when the token is over.
             assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("client", STACKS)
+def test_after_a_revocation_the_person_is_asked_again(world: World, client: str) -> None:
+    there = world.server("mcp", "introspection", "path")
+    calling = world.client(client, "dynamic", there)
+    with world.browser() as browser:
+        said = calling.call(browser)
+        user, _, _ = said.partition(" ")
+        world.authority.call("POST", "/v1/revocations", {"kind": "user", "id": user})
+        assert calling.call(browser) == said
+        assert calling.signed_in == 2
+
+
+# Not `mcp`: it keeps the id that it was given once, so the person ends on the page that says that it is not known any more.
+@pytest.mark.parametrize("client", ["fastmcp", "sdk", "v2"])
+def test_a_client_whose_registration_is_gone_registers_again(world: World, client: str) -> None:
+    there = world.server("mcp", "introspection", "path")
+    calling = world.client(client, "dynamic", there)
+    with world.browser() as browser:
+        user, _, before = calling.call(browser).partition(" by ")
+        world.authority.call("DELETE", f"/v1/clients/{before}")
+        again, _, now = calling.call(browser).partition(" by ")
+        assert (again, now != before) == (user, True)
+
+
+# The two that read the answer themselves; with the others that is the caller's work.
+@pytest.mark.parametrize(
+    ("client", "words"),
+    [("fastmcp", "Access was denied by the authorization server"), ("v2", "the person said no")],
+)
+def test_a_client_is_told_that_the_person_said_no(world: World, client: str, words: str) -> None:
+    calling = world.client(client, "dynamic", world.server("mcp", "introspection", "path"))
+    with world.browser() as browser, pytest.raises(ClientError, match=words):
+        calling.call(browser, "deny")
+    assert calling.tokens() == {}

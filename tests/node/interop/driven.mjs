@@ -81,6 +81,11 @@ export class Provider {
   codeVerifier() {
     return this.verifier;
   }
+
+  invalidateCredentials(what) {
+    if (what === "all" || what === "client") this.information = undefined;
+    if (what === "all" || what === "tokens") this.held = undefined;
+  }
 }
 
 /** One client that speaks with one server. `connect` makes a client and a transport of the package. */

@@ -23,7 +23,7 @@ async function application(issuer, resource, claimsOf) {
     return authInfo(token, claims);
   };
 
-  const app = createMcpExpressApp();
+  const app = createMcpExpressApp({ allowedHosts: [resource.hostname] });
   app.use(mcpAuthMetadataRouter({ oauthMetadata, resourceServerUrl: resource, scopesSupported: ["notes:read"] }));
   const handler = toNodeHandler(createMcpHandler(notes));
   app.all(

@@ -12,7 +12,7 @@ from fastmcp.server.dependencies import CurrentAccessToken
 from pydantic import AnyHttpUrl
 from starlette.types import ASGIApp
 
-from serving import Wanted, path, serve
+from serving import Wanted, serve
 
 
 # docs: introspection
@@ -41,11 +41,11 @@ def signature(issuer: str, resource: str, algorithm: str) -> TokenVerifier:
 # docs: server
 def application(issuer: str, resource: str, verifier: TokenVerifier) -> ASGIApp:
     """A server that only those may use to whom the authority gave its scope."""
-    parts = urlsplit(resource)
+    there = urlsplit(resource)
     auth = RemoteAuthProvider(
         token_verifier=verifier,
         authorization_servers=[AnyHttpUrl(issuer)],
-        base_url=f"{parts.scheme}://{parts.netloc}",
+        base_url=f"{there.scheme}://{there.netloc}",
     )
     server = FastMCP("notes", auth=auth)
 
@@ -54,7 +54,9 @@ def application(issuer: str, resource: str, verifier: TokenVerifier) -> ASGIApp:
         """Says who is calling."""
         return f"{token.claims['sub']} by {token.client_id}"
 
-    return server.http_app(path=path(resource), stateless_http=True, json_response=True)
+    return server.http_app(
+        path=there.path or "/", stateless_http=True, json_response=True, allowed_hosts=[there.netloc]
+    )
 
 
 # docs: end

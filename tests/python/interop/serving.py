@@ -25,11 +25,6 @@ class Wanted:
     client_secret: str
 
 
-def path(resource: str) -> str:
-    """Where the resource's URL says that MCP is served."""
-    return urlsplit(resource).path or "/"
-
-
 def serve(application: Callable[[Wanted], ASGIApp]) -> None:
     """Serves what the variable SERVERS lists until the process is told to stop."""
     anyio.run(_serve, [(wanted, application(wanted)) for wanted in _wanted()])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from interop.documents import Documents
 from support import ROOT, Authority, Program, Server, free_port
 
 HERE: Final = Path(__file__).parent
-NODE: Final = ROOT / "tests" / "node" / "interop"
+NODE: Final = ROOT / "tests" / "node"
 
 SCOPE: Final = {"name": "notes:read", "description": "Read notes", "permissions": ["tools/list", "tools/call:whoami"]}
 """What each server asks of its callers."""
@@ -52,7 +52,9 @@ def _python(name: str) -> list[str]:
 
 
 def _node(name: str) -> list[str]:
-    return [shutil.which("node") or "node", str(NODE / name)]
+    # A Node.js of this folder's own stands before the system's, which may be too old.
+    own = NODE / "node_modules" / "node" / "bin" / "node"
+    return [str(own) if own.exists() else "node", str(NODE / "interop" / name)]
 
 
 STACKS: Final = {
@@ -67,7 +69,13 @@ STACKS: Final = {
             secret_method="client_secret_post",
         ),
         Stack("sdk", _node("sdk-server.mjs"), _node("sdk-client.mjs")),
-        Stack("v2", _node("v2-server.mjs"), _node("v2-client.mjs"), algs=("ES256", "EdDSA")),
+        Stack(
+            "v2",
+            _node("v2-server.mjs"),
+            _node("v2-client.mjs"),
+            secret_method="client_secret_post",
+            algs=("ES256", "EdDSA"),
+        ),
     )
 }
 VERIFIERS: Final = ("introspection", "jwt")
@@ -174,6 +182,14 @@ def started() -> Iterator[World]:
     """Everything, for as long as it is needed."""
     with tempfile.TemporaryDirectory(prefix="mcpa-interop-") as home, ExitStack() as running:
         yield World(Path(home), running)
+
+
+def consent(token: str) -> str:
+    """What a token hangs on: what the person allowed this client there. The token itself says so, and introspection does not."""
+    payload = token.split(".")[1]
+    ancestors = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["anc"]
+    [found] = [ancestor for ancestor in ancestors if ancestor.startswith("grt_")]
+    return str(found)
 
 
 def claims(authority: Authority, server: Server, token: str) -> dict[str, Any]:
