@@ -1,7 +1,7 @@
 """Real MCP clients and servers, unmodified from their packages, with the authority between them.
 
-Only the browser is played. Each client finds the authority by the server's 401, makes itself known, sends the person there, gets
-its tokens, refreshes them, and is refused when they are revoked.
+Only the browser is played. Each client finds the authority by the server's 401, makes itself known, sends the person
+there, gets its tokens, refreshes them, and is refused when they are revoked.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from interop.client import ClientError
 from interop.world import PLACES, REGISTRATIONS, STACKS, VERIFIERS, World, claims, consent, started
 from support import post
 
+
 def _cells() -> Iterator[Any]:
-    """Every client with every server, registration and verifier; of the places in turn, so that each pair meets in both."""
+    """Every client with every server, registration and verifier; the places in turn, so that each pair meets at both."""
     kinds = itertools.product(*map(enumerate, (STACKS, VERIFIERS, STACKS, REGISTRATIONS)))
     for (i, server), (j, verifier), (k, client), (n, registration) in kinds:
         place = PLACES[(i + j + k + n) % len(PLACES)]
@@ -83,7 +84,7 @@ def test_after_a_revocation_the_person_is_asked_again(world: World, client: str)
         assert calling.signed_in == 2
 
 
-# Not `mcp`: it keeps the id that it was given once, so the person ends on the page that says that it is not known any more.
+# Not `mcp`: it keeps the id that it was given once, so the person ends on the page that says that it is unknown.
 @pytest.mark.parametrize("client", ["fastmcp", "sdk", "v2"])
 def test_a_client_whose_registration_is_gone_registers_again(world: World, client: str) -> None:
     there = world.server("mcp", "introspection", "path")

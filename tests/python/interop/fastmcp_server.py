@@ -10,14 +10,13 @@ from fastmcp.server.auth.providers.introspection import IntrospectionTokenVerifi
 from fastmcp.server.auth.providers.jwt import JWTVerifier
 from fastmcp.server.dependencies import CurrentAccessToken
 from pydantic import AnyHttpUrl
-from starlette.types import ASGIApp
-
 from serving import Wanted, serve
+from starlette.types import ASGIApp
 
 
 # docs: introspection
 def introspection(issuer: str, client_id: str, client_secret: str) -> TokenVerifier:
-    """Asks the authority about each token (RFC 7662). Leave `cache_ttl_seconds` alone: what is kept is not asked about."""
+    """Asks the authority about each token (RFC 7662). `cache_ttl_seconds` stays unset: what is kept is not asked about."""
     return IntrospectionTokenVerifier(
         introspection_url=f"{issuer}/introspect",
         client_id=client_id,

@@ -9,9 +9,8 @@ from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
-from starlette.applications import Starlette
-
 from serving import Wanted, serve
+from starlette.applications import Starlette
 from verifiers import Introspection, Signature
 
 

@@ -38,5 +38,7 @@ async def _serve(all_of_them: list[tuple[Wanted, ASGIApp]]) -> None:
     async with anyio.create_task_group() as tasks:
         for wanted, app in all_of_them:
             port = urlsplit(wanted.resource).port
-            config = uvicorn.Config(app, host="127.0.0.1", port=port or 0, log_level="info", timeout_graceful_shutdown=1)
+            config = uvicorn.Config(
+                app, host="127.0.0.1", port=port or 0, log_level="info", timeout_graceful_shutdown=1
+            )
             tasks.start_soon(uvicorn.Server(config).serve)

@@ -185,7 +185,7 @@ def started() -> Iterator[World]:
 
 
 def consent(token: str) -> str:
-    """What a token hangs on: what the person allowed this client there. The token itself says so, and introspection does not."""
+    """What the person allowed this client there, by its id. The token says on what it hangs; introspection does not."""
     payload = token.split(".")[1]
     ancestors = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["anc"]
     [found] = [ancestor for ancestor in ancestors if ancestor.startswith("grt_")]
