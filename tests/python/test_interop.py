@@ -18,7 +18,7 @@ from support import post
 
 
 def _cells() -> Iterator[Any]:
-    """Every client with every server, registration and verifier; the places in turn, so that each pair meets at both."""
+    """Every client with every server, registration and verifier; the places in turn, so each pair meets at both."""
     kinds = itertools.product(*map(enumerate, (STACKS, VERIFIERS, STACKS, REGISTRATIONS)))
     for (i, server), (j, verifier), (k, client), (n, registration) in kinds:
         place = PLACES[(i + j + k + n) % len(PLACES)]
@@ -32,7 +32,7 @@ def world() -> Iterator[World]:
         yield running
 
 
-@pytest.mark.parametrize(("client", "server", "registration", "verifier", "place"), _cells())
+@pytest.mark.parametrize(("client", "server", "registration", "verifier", "place"), list(_cells()))
 def test_a_person_signs_in_and_the_client_works_until_it_is_revoked(
     world: World, client: str, server: str, registration: str, verifier: str, place: str
 ) -> None:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 # docs: introspection
 def introspection(issuer: str, client_id: str, client_secret: str) -> TokenVerifier:
-    """Asks the authority about each token (RFC 7662). `cache_ttl_seconds` stays unset: what is kept is not asked about."""
+    """Asks the authority about each token (RFC 7662). `cache_ttl_seconds` stays unset: nothing may be kept."""
     return IntrospectionTokenVerifier(
         introspection_url=f"{issuer}/introspect",
         client_id=client_id,
