@@ -1,27 +1,29 @@
 """Real MCP clients and servers, unmodified from their packages, with the authority between them.
 
-Only the browser is played. Each client finds the authority by the server's 401, makes itself known, sends the person there, gets
-its tokens, refreshes them, and is refused when they are revoked.
+Only the browser is played. Each client finds the authority by the server's 401, makes itself known, sends the person
+there, gets its tokens, refreshes them, and is refused when they are revoked.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
-import httpx2
 import pytest
 
-from interop.world import PLACES, REGISTRATIONS, STACKS, VERIFIERS, World, claims, started
-from support import REQUEST_SECONDS_MAX, post
+from interop.client import ClientError
+from interop.world import PLACES, REGISTRATIONS, STACKS, VERIFIERS, World, claims, consent, started
+from support import post
 
-CELLS = [
-    pytest.param(client, server, registration, verifier, place, id=f"{client}-to-{server}-{registration}-{verifier}-{place}")
-    for server in STACKS
-    for verifier in VERIFIERS
-    for place in PLACES
-    for client in STACKS
-    for registration in REGISTRATIONS
-]
+
+def _cells() -> Iterator[Any]:
+    """Every client with every server, registration and verifier; the places in turn, so each pair meets at both."""
+    kinds = itertools.product(*map(enumerate, (STACKS, VERIFIERS, STACKS, REGISTRATIONS)))
+    for (i, server), (j, verifier), (k, client), (n, registration) in kinds:
+        place = PLACES[(i + j + k + n) % len(PLACES)]
+        name = f"{client}-to-{server}-at-{place}-{registration}-{verifier}"
+        yield pytest.param(client, server, registration, verifier, place, id=name)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def world() -> Iterator[World]:
         yield running
 
 
-@pytest.mark.parametrize(("client", "server", "registration", "verifier", "place"), CELLS)
+@pytest.mark.parametrize(("client", "server", "registration", "verifier", "place"), list(_cells()))
 def test_a_person_signs_in_and_the_client_works_until_it_is_revoked(
     world: World, client: str, server: str, registration: str, verifier: str, place: str
 ) -> None:
@@ -56,7 +58,11 @@ def test_a_person_signs_in_and_the_client_works_until_it_is_revoked(
         assert refreshed["access_token"] != tokens["access_token"]
         assert refreshed["refresh_token"] != tokens["refresh_token"]
 
-        world.authority.call("POST", "/v1/revocations", {"kind": "user", "id": told["sub"]})
+        if registration == "document":
+            revoked = {"kind": "grant", "id": consent(refreshed["access_token"])}
+        else:
+            revoked = {"kind": "user", "id": told["sub"]}
+        world.authority.call("POST", "/v1/revocations", revoked)
         assert world.authority.introspect(there, refreshed["access_token"]) == {"active": False}
         answer = post(there.resource, refreshed["access_token"], "tools/list")
         if verifier == "introspection":
@@ -64,3 +70,39 @@ def test_a_person_signs_in_and_the_client_works_until_it_is_revoked(
         else:
             # A signature says nothing about what happened since: such a server learns of it when the token is over.
             assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("client", STACKS)
+def test_after_a_revocation_the_person_is_asked_again(world: World, client: str) -> None:
+    there = world.server("mcp", "introspection", "path")
+    calling = world.client(client, "dynamic", there)
+    with world.browser() as browser:
+        said = calling.call(browser)
+        user, _, _ = said.partition(" ")
+        world.authority.call("POST", "/v1/revocations", {"kind": "user", "id": user})
+        assert calling.call(browser) == said
+        assert calling.signed_in == 2
+
+
+# Not `mcp`: it keeps the id that it was given once, so the person ends on the page that says that it is unknown.
+@pytest.mark.parametrize("client", ["fastmcp", "sdk", "v2"])
+def test_a_client_whose_registration_is_gone_registers_again(world: World, client: str) -> None:
+    there = world.server("mcp", "introspection", "path")
+    calling = world.client(client, "dynamic", there)
+    with world.browser() as browser:
+        user, _, before = calling.call(browser).partition(" by ")
+        world.authority.call("DELETE", f"/v1/clients/{before}")
+        again, _, now = calling.call(browser).partition(" by ")
+        assert (again, now != before) == (user, True)
+
+
+# The two that read the answer themselves; with the others that is the caller's work.
+@pytest.mark.parametrize(
+    ("client", "words"),
+    [("fastmcp", "Access was denied by the authorization server"), ("v2", "the person said no")],
+)
+def test_a_client_is_told_that_the_person_said_no(world: World, client: str, words: str) -> None:
+    calling = world.client(client, "dynamic", world.server("mcp", "introspection", "path"))
+    with world.browser() as browser, pytest.raises(ClientError, match=words):
+        calling.call(browser, "deny")
+    assert calling.tokens() == {}

@@ -7,7 +7,7 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,9 +47,9 @@ class Client:
         told = {"url": url, "redirect_uri": redirect_uri, "registered": registered, "document": document}
         self._do(None, do="open", **told)
 
-    def call(self, browser: Browser) -> str:
-        """Calls the tool and gives its text; signs in with the browser if it asks for one."""
-        return str(self._do(browser, do="call"))
+    def call(self, browser: Browser, decision: str = "approve") -> str:
+        """Calls the tool and gives its text; if it asks for a browser, the person there decides so."""
+        return str(self._do(lambda url: browser.visit(url, decision), do="call"))
 
     def tokens(self) -> dict[str, Any]:
         """What it holds."""
@@ -71,7 +71,7 @@ class Client:
         finally:
             self._errors.close()
 
-    def _do(self, browser: Browser | None, **told: Any) -> Any:
+    def _do(self, visit: Callable[[str], str] | None, **told: Any) -> Any:
         self._tell(told)
         while True:
             said = self._hear()
@@ -79,11 +79,11 @@ class Client:
                 return said["done"]
             if "failed" in said:
                 raise ClientError(said["failed"])
-            assert browser is not None, "it asked for a browser where none is needed"
+            assert visit is not None, "it asked for a browser where none is needed"
             self.signed_in += 1
-            target = browser.visit(said["open"])
+            target = visit(said["open"])
             if self._listens:
-                _visit(target)
+                _come_back(target)
             else:
                 self._tell({"arrived": target})
 
@@ -107,7 +107,7 @@ class Client:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
 
 
-def _visit(target: str) -> None:
+def _come_back(target: str) -> None:
     """Follows the redirect back. A client may open its browser a moment before it listens; people are slower."""
     deadline = time.monotonic() + LISTENING_SECONDS_MAX
     while True:
@@ -117,5 +117,5 @@ def _visit(target: str) -> None:
             assert time.monotonic() < deadline, f"nobody listens at {target}"
             time.sleep(0.05)
             continue
-        assert response.status_code == 200, f"{response.status_code} {response.text}"
+        assert response.status_code in (200, 400), f"{response.status_code} {response.text}"
         return

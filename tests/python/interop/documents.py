@@ -29,7 +29,7 @@ class Documents:
                 self.end_headers()
                 self.wfile.write(body or b"")
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
+            def log_message(self, format: str, *args: Any) -> None:
                 pass
 
         trusted = trustme.CA()

@@ -84,5 +84,5 @@ async def _drive(opens: Opens) -> None:
                 say(done=session.tokens())
             else:
                 say(done=session.expire())
-        except Exception as cause:  # noqa: BLE001 - whatever the package raises is for the test to judge
+        except Exception as cause:
             say(failed="".join(traceback.format_exception(cause)))

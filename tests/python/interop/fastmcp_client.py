@@ -6,11 +6,10 @@ import webbrowser
 from typing import Any
 from urllib.parse import urlsplit
 
+from driven import drive, say, text_of
 from fastmcp import Client
 from fastmcp.client.auth import OAuth
 from key_value.aio.stores.memory import MemoryStore
-
-from driven import drive, say, text_of
 
 
 class Asking(webbrowser.BaseBrowser):

@@ -10,14 +10,13 @@ from fastmcp.server.auth.providers.introspection import IntrospectionTokenVerifi
 from fastmcp.server.auth.providers.jwt import JWTVerifier
 from fastmcp.server.dependencies import CurrentAccessToken
 from pydantic import AnyHttpUrl
+from serving import Wanted, serve
 from starlette.types import ASGIApp
-
-from serving import Wanted, path, serve
 
 
 # docs: introspection
 def introspection(issuer: str, client_id: str, client_secret: str) -> TokenVerifier:
-    """Asks the authority about each token (RFC 7662). Leave `cache_ttl_seconds` alone: what is kept is not asked about."""
+    """Asks the authority about each token (RFC 7662). `cache_ttl_seconds` stays unset: nothing may be kept."""
     return IntrospectionTokenVerifier(
         introspection_url=f"{issuer}/introspect",
         client_id=client_id,
@@ -41,11 +40,11 @@ def signature(issuer: str, resource: str, algorithm: str) -> TokenVerifier:
 # docs: server
 def application(issuer: str, resource: str, verifier: TokenVerifier) -> ASGIApp:
     """A server that only those may use to whom the authority gave its scope."""
-    parts = urlsplit(resource)
+    there = urlsplit(resource)
     auth = RemoteAuthProvider(
         token_verifier=verifier,
         authorization_servers=[AnyHttpUrl(issuer)],
-        base_url=f"{parts.scheme}://{parts.netloc}",
+        base_url=f"{there.scheme}://{there.netloc}",
     )
     server = FastMCP("notes", auth=auth)
 
@@ -54,7 +53,9 @@ def application(issuer: str, resource: str, verifier: TokenVerifier) -> ASGIApp:
         """Says who is calling."""
         return f"{token.claims['sub']} by {token.client_id}"
 
-    return server.http_app(path=path(resource), stateless_http=True, json_response=True)
+    return server.http_app(
+        path=there.path or "/", stateless_http=True, json_response=True, allowed_hosts=[there.netloc]
+    )
 
 
 # docs: end

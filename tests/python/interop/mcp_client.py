@@ -6,12 +6,11 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx2
+from driven import arrived, drive, opened, parameters, text_of
 from mcp import Client
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
-
-from driven import arrived, drive, opened, parameters, text_of
 
 
 class Storage:
@@ -44,9 +43,7 @@ class Session:
         if registered is not None:
             known = OAuthClientInformationFull.model_validate({**metadata.model_dump(exclude_none=True), **registered})
         self._storage = Storage(known)
-        self._auth = OAuthClientProvider(
-            url, metadata, self._storage, opened, _callback, client_metadata_url=document
-        )
+        self._auth = OAuthClientProvider(url, metadata, self._storage, opened, _callback, client_metadata_url=document)
 
     async def call(self) -> str:
         """Calls the tool, signing in first if that is needed."""

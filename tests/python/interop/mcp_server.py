@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import MCPServer
+from mcp.server.transport_security import TransportSecuritySettings
+from serving import Wanted, serve
 from starlette.applications import Starlette
-
-from serving import Wanted, path, serve
 from verifiers import Introspection, Signature
 
 
@@ -29,7 +31,16 @@ def application(issuer: str, resource: str, verifier: TokenVerifier) -> Starlett
         token = get_access_token()
         return f"{token.subject} by {token.client_id}"
 
-    return server.streamable_http_app(streamable_http_path=path(resource), stateless_http=True, json_response=True)
+    there = urlsplit(resource)
+    # Only requests that name this server, and no web page of another origin.
+    named = TransportSecuritySettings(
+        enable_dns_rebinding_protection=True,
+        allowed_hosts=[there.netloc],
+        allowed_origins=[f"{there.scheme}://{there.netloc}"],
+    )
+    return server.streamable_http_app(
+        streamable_http_path=there.path or "/", stateless_http=True, json_response=True, transport_security=named
+    )
 
 
 # docs: end

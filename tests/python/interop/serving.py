@@ -25,11 +25,6 @@ class Wanted:
     client_secret: str
 
 
-def path(resource: str) -> str:
-    """Where the resource's URL says that MCP is served."""
-    return urlsplit(resource).path or "/"
-
-
 def serve(application: Callable[[Wanted], ASGIApp]) -> None:
     """Serves what the variable SERVERS lists until the process is told to stop."""
     anyio.run(_serve, [(wanted, application(wanted)) for wanted in _wanted()])
@@ -43,5 +38,7 @@ async def _serve(all_of_them: list[tuple[Wanted, ASGIApp]]) -> None:
     async with anyio.create_task_group() as tasks:
         for wanted, app in all_of_them:
             port = urlsplit(wanted.resource).port
-            config = uvicorn.Config(app, host="127.0.0.1", port=port or 0, log_level="info", timeout_graceful_shutdown=1)
+            config = uvicorn.Config(
+                app, host="127.0.0.1", port=port or 0, log_level="info", timeout_graceful_shutdown=1
+            )
             tasks.start_soon(uvicorn.Server(config).serve)

@@ -1,4 +1,4 @@
-"""How servers on the package `mcp` find out what a token is worth: by asking the authority, or by its signature alone."""
+"""How servers on the package `mcp` find out what a token is worth: by asking the authority, or by its signature."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mcp.server.auth.provider import AccessToken, TokenVerifier
 
 # docs: introspection
 class Introspection(TokenVerifier):
-    """Asks the authority about each token (RFC 7662). Nothing is kept, so what is revoked is refused by the next request."""
+    """Asks the authority about each token (RFC 7662). Nothing is kept: what is revoked is refused at once."""
 
     def __init__(self, issuer: str, client_id: str, client_secret: str) -> None:
         self._url = f"{issuer}/introspect"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,9 @@ def _python(name: str) -> list[str]:
 
 
 def _node(name: str) -> list[str]:
-    return [shutil.which("node") or "node", str(NODE / name)]
+    # A Node.js of this folder's own stands before the system's, which may be too old.
+    own = NODE / "node_modules" / "node" / "bin" / "node"
+    return [str(own) if own.exists() else "node", str(NODE / "interop" / name)]
 
 
 STACKS: Final = {
@@ -65,6 +67,14 @@ STACKS: Final = {
             _python("fastmcp_client.py"),
             listens=True,
             secret_method="client_secret_post",
+        ),
+        Stack("sdk", _node("sdk-server.mjs"), _node("sdk-client.mjs")),
+        Stack(
+            "v2",
+            _node("v2-server.mjs"),
+            _node("v2-client.mjs"),
+            secret_method="client_secret_post",
+            algs=("ES256", "EdDSA"),
         ),
     )
 }
@@ -172,6 +182,14 @@ def started() -> Iterator[World]:
     """Everything, for as long as it is needed."""
     with tempfile.TemporaryDirectory(prefix="mcpa-interop-") as home, ExitStack() as running:
         yield World(Path(home), running)
+
+
+def consent(token: str) -> str:
+    """What the person allowed this client there, by its id. The token says on what it hangs; introspection does not."""
+    payload = token.split(".")[1]
+    ancestors = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["anc"]
+    [found] = [ancestor for ancestor in ancestors if ancestor.startswith("grt_")]
+    return str(found)
 
 
 def claims(authority: Authority, server: Server, token: str) -> dict[str, Any]:
