@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from people import People, served
 from support import BINARY, Authority, Example, example_server
 
 READ_SCOPE = {
@@ -39,6 +40,14 @@ def authority() -> Iterator[Authority]:
 def own_authority() -> Iterator[Authority]:
     """An authority that the test may stop, or wear out."""
     yield from _started()
+
+
+@pytest.fixture(scope="session")
+def people() -> Iterator[People]:
+    """An authority of their own, where people sign in."""
+    for running in _started():
+        with served(running) as there:
+            yield there
 
 
 @pytest.fixture(scope="session")
