@@ -123,8 +123,7 @@ impl ClientMetadata {
     ///
     /// The first member that is missing, of the wrong kind, too long, or cannot be used.
     pub fn read(members: Map<String, Value>, source: Source) -> Result<Self, Mistake> {
-        let raw: Raw = serde_path_to_error::deserialize(Value::Object(members))
-            .map_err(|error| Mistake::new(error.path().to_string(), "is of the wrong kind"))?;
+        let raw = Raw::read(members)?;
         let auth_method = raw.auth_method(source)?;
         let keys = raw.keys()?;
         if auth_method == AuthMethod::PrivateKeyJwt && keys.is_none() {
@@ -147,6 +146,15 @@ impl ClientMetadata {
         })
     }
 
+    /// Whether each member that is there is of its kind, whatever else it would need.
+    ///
+    /// # Errors
+    ///
+    /// The first that is not.
+    pub fn check_kinds(members: &Map<String, Value>) -> Result<(), Mistake> {
+        Raw::read(members.clone()).map(drop)
+    }
+
     /// Whether it must authenticate at the token endpoint.
     #[must_use]
     pub fn is_confidential(&self) -> bool {
@@ -167,6 +175,11 @@ impl ClientMetadata {
 }
 
 impl Raw {
+    fn read(members: Map<String, Value>) -> Result<Self, Mistake> {
+        serde_path_to_error::deserialize(Value::Object(members))
+            .map_err(|error| Mistake::new(error.path().to_string(), "is of the wrong kind"))
+    }
+
     fn name(&self, source: Source) -> Result<Option<String>, Mistake> {
         let wrong = |wrong| Err(Mistake::new("client_name", wrong));
         let Some(name) = self.client_name.as_deref().map(str::trim) else {

@@ -197,17 +197,17 @@ pub async fn list(
                  and ($2::text is null or key_id = $2) and ($3::text is null or server_id = $3) and ($4::text is null or status = $4)
                  and ($4 is null or $4 <> 'active' or id > id_at('ses', authority_now() - interval '2 hours'))
                  and ($5::timestamptz is null or (issued_at > $5 and id > id_at('ses', $5 - interval '1 hour')))
-                 and ($6::text is null or id < $6) and ($8::text is null or user_id = $8) and ($9::text is null or client_id = $9)
-               order by id desc limit $7"#,
+                 and ($6::text is null or id < $6) and ($7::text is null or user_id = $7) and ($8::text is null or client_id = $8)
+               order by id desc limit $9"#,
             by.projects(),
             filter.key_id,
             filter.server_id,
             filter.status,
             filter.issued_after,
             page.id(),
-            page.fetch(),
             filter.user_id,
             filter.client_id,
+            page.fetch(),
         )
         .fetch_all(connection)
         .await?
@@ -235,10 +235,10 @@ async fn of_agent(
                  and ($4::text is null or l.server_id = $4) and ($5::text is null or l.status = $5)
                  and ($5 is null or $5 <> 'active' or l.id > id_at('ses', authority_now() - interval '2 hours'))
                  and ($6::timestamptz is null or (l.issued_at > $6 and l.id > id_at('ses', $6 - interval '1 hour')))
-                 and ($7::text is null or l.id < $7) and ($9::text is null or l.user_id = $9) and ($10::text is null or l.client_id = $10)
-               order by l.id desc limit $8) s
+                 and ($7::text is null or l.id < $7) and ($8::text is null or l.user_id = $8) and ($9::text is null or l.client_id = $9)
+               order by l.id desc limit $10) s
            where k.agent_id = $2 and ($3::text is null or k.id = $3)
-           order by s.id desc limit $8"#,
+           order by s.id desc limit $10"#,
         by.projects(),
         agent,
         filter.key_id,
@@ -246,9 +246,9 @@ async fn of_agent(
         filter.status,
         filter.issued_after,
         page.id(),
-        page.fetch(),
         filter.user_id,
         filter.client_id,
+        page.fetch(),
     )
     .fetch_all(connection)
     .await?)

@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::jwt::{self, inactive};
+use crate::support::people::Person;
 use crate::support::{Key, Node, Server, World, text};
 
 /// A world, and the causes that were seen in it so far.
@@ -60,6 +61,7 @@ async fn each_cause_is_counted_under_its_name_and_told_to_nobody_who_asks() {
     forms(&mut causes).await;
     states(&mut causes).await;
     places(&mut causes).await;
+    people(&mut causes).await;
     let all: BTreeSet<&str> = Inactive::ALL.map(Inactive::as_str).into();
     let missing: Vec<_> = all.difference(&causes.seen).collect();
     assert!(missing.is_empty(), "{missing:?}");
@@ -100,6 +102,22 @@ async fn forms(causes: &mut Causes) {
 }
 
 /// What became of it, or of what it hangs on.
+async fn people(causes: &mut Causes) {
+    use Inactive::{ClientDisabled, ProviderDisabled, UserDisabled};
+    let person = Person::new(&causes.world, &["tools/call"]).await;
+    let (client, user) = (format!("/v1/clients/{}", person.client), format!("/v1/users/{}", person.user));
+    let provider = format!("/v1/providers/{}", person.provider);
+    for (path, cause) in [(client, ClientDisabled), (user, UserDisabled), (provider, ProviderDisabled)] {
+        let tokens = person.tokens(&causes.world).await;
+        causes.world.patch(&path, json!({"disabled": true})).await.enforced();
+        causes.of(cause, &tokens.access).await;
+        causes.world.patch(&path, json!({"disabled": false})).await.ok();
+        // Attack 14: what was issued before does not come back to life.
+        causes.of(Inactive::Revoked, &tokens.access).await;
+        person.refresh(&causes.world.node, &tokens.refresh, &[]).await.refused(400, "invalid_grant");
+    }
+}
+
 async fn states(causes: &mut Causes) {
     use Inactive::{AgentDisabled, Expired, KeyDisabled, NothingLeft, Revoked, ServerDisabled, Superseded};
     let key = causes.world.key(&["tools/call", "tools/list"]).await;

@@ -54,7 +54,7 @@ async fn a_lost_answer_is_told_again_the_same_refresh_token_and_the_same_session
     let late = Tokens::of(person.refresh(&world.node, &first.refresh, &[]).await.ok());
     assert_eq!(late.refresh, lost.refresh);
     assert!(world.accepts(&late.access).await && !world.accepts(&lost.access).await);
-    let next = Tokens::of(person.refresh(&other, &lost.refresh, &[]).await.ok());
+    let next = Tokens::of(person.refresh(&world.node, &lost.refresh, &[]).await.ok());
     assert!(world.accepts(&next.access).await);
     other.stop().await;
     world.node.stop().await;

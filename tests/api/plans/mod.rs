@@ -27,6 +27,8 @@ const PROJECT: &str = "'p8'";
 const PROJECTS: &str = "array['p8', 'p10']";
 const AT: &str = "authority_now() - interval '5 days'";
 const LOOKED_AT: &str = "2000";
+const USER: &str = "'usr_' || md5('u7')";
+const CLIENT: &str = "'cli_' || md5('c140')";
 const SESSION: &str = "id_at('ses', authority_now() + interval '1 hour')";
 
 /// A list: its operation, what tells its statement from all others, how many parameters that has, and which of them are
@@ -66,7 +68,7 @@ const LISTS: &[List] = &[
     List {
         operation: "list_sessions",
         statement: "from session_list s\n               where ($1::text[] is null or",
-        parameters: 7,
+        parameters: 9,
         given: &[
             &[],
             &[(1, PROJECTS)],
@@ -76,6 +78,9 @@ const LISTS: &[List] = &[
             &[(4, "'expired'")],
             &[(5, AT)],
             &[(6, SESSION)],
+            &[(7, USER)],
+            &[(8, CLIENT)],
+            &[(6, SESSION), (7, USER)],
             &[(2, KEY), (6, SESSION)],
             &[(3, SERVER), (4, "'revoked'"), (6, SESSION)],
         ],
@@ -83,7 +88,7 @@ const LISTS: &[List] = &[
     List {
         operation: "list_sessions",
         statement: "from keys k cross join lateral (\n               select * from session_list",
-        parameters: 8,
+        parameters: 10,
         given: &[
             &[(2, AGENT)],
             &[(1, PROJECTS), (2, AGENT)],
@@ -256,7 +261,9 @@ async fn a_list_is_planned_for_the_filters_that_it_has() {
         assert!(body.split("\n}\n").next().expect("a body").contains("db.begin_list()"), "{list}");
     }
     for list in ["audit", "revocations", "sessions", "servers"] {
-        let route = std::fs::read_to_string(repository(&format!("src/http/v1/{list}.rs"))).expect("the route");
+        let alone = std::fs::read_to_string(repository(&format!("src/http/v1/{list}.rs")));
+        let within = || std::fs::read_to_string(repository(&format!("src/http/v1/{list}/mod.rs")));
+        let route = alone.or_else(|_| within()).expect("the route");
         assert!(route.contains("begin_list()"), "{list}");
     }
 }

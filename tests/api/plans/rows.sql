@@ -41,6 +41,11 @@ insert into sessions (id, key_id, key_version, agent_id, server_id, permissions,
     select overlay(id_at('ses', authority_now() + interval '12 hours' - n * interval '1 second') placing lpad(to_hex(n), 8, '0') from 29), k.id, 1, k.agent_id, 'srv_' || left(md5('s' || (1 + n % 4000)), 12),
            '{*}', 1, 1, 'k', authority_now() - n * interval '1 second', authority_now() - n * interval '1 second' + interval '15 minutes'
       from generate_series(1, 50000) n join (select id, agent_id, row_number() over (order by id) as nr from keys) k on k.nr = 1 + n % 40000;
+insert into sessions (id, user_id, client_id, consent_id, server_id, permissions, history, number, kid, issued_at, expires_at)
+    select overlay(id_at('ses', authority_now() + interval '12 hours' - n * interval '1 second') placing lpad(to_hex(n), 8, 'f') from 29), 'usr_' || md5('u' || (1 + n % 5000)),
+           'cli_' || md5('c' || 20 * (1 + n % 900)), 'grt_' || md5('g' || n), 'srv_' || left(md5('s' || (1 + n % 4000)), 12),
+           '{*}', 1, 1, 'k', authority_now() - n * interval '1 second', authority_now() - n * interval '1 second' + interval '15 minutes'
+      from generate_series(1, 50000) n;
 insert into audit_chains (chain) values ('node:00000000000000000000000000000001');
 insert into audit_log (chain, position, hash, at, body)
     select case when n % 2 = 0 then 'changes' else 'node:00000000000000000000000000000001' end, n / 2, sha256(n::text::bytea), authority_now() + (n - 30000) * interval '2 minutes',
