@@ -9,6 +9,7 @@ mod attacks;
 mod audit;
 mod audit_verify;
 mod authorize;
+mod authorize_documents;
 mod authorize_pages;
 mod authorize_requests;
 mod bad_input;

@@ -173,11 +173,10 @@ pub struct SignIns {
 impl SignIns {
     /// The role gives these permissions on the world's server.
     pub async fn new(permissions: &[&str]) -> Self {
-        Self::with(permissions, &[]).await
+        Self::at(World::new().await, permissions).await
     }
 
-    pub async fn with(permissions: &[&str], settings: &[(&str, &str)]) -> Self {
-        let world = World::with(settings).await;
+    pub async fn at(world: World, permissions: &[&str]) -> Self {
         let grants = json!([{"server_id": world.server.id, "permissions": permissions}]);
         let role = super::text(&world.post("/v1/roles", json!({"name": "r", "grants": grants})).await.created(), "id");
         let rules = json!([{"claim": "sub", "role_id": role}]);
