@@ -287,7 +287,7 @@ def test_where_nobody_can_sign_in_the_page_says_so(people: People, window: Open)
 # What nobody can do with the pages.
 
 
-def test_attack_7_no_page_can_be_framed(people: People, window: Open) -> None:
+def test_no_page_can_be_framed(people: People, window: Open) -> None:
     page = window(complains="Refused to (display|frame)|frame-ancestors|X-Frame-Options|status of 400")
     asked = people.ask()
     response = page.goto(asked.url)
