@@ -13,14 +13,14 @@ select s.id, s.agent_id, s.key_id, s.server_id, s.permissions, s.act, host(s.cli
                           where (r.kind, r.target) in (('token', s.id), ('token', s.family_id), ('key', s.key_id), ('signing_key', s.kid)))
               or exists (select from revocations r
                           where (r.kind, r.target) in (('agent', s.agent_id), ('server', s.server_id), ('key_sessions', s.key_id), ('all', 'all'),
-                                    ('user', s.user_id), ('grant', s.consent_id), ('client', c.id), ('provider', u.provider_id))
+                                    ('user', s.user_id), ('grant', s.consent_id),
+                                    ('client', (select c.id from clients c where c.client_id = s.client_id)),
+                                    ('provider', (select u.provider_id from users u where u.id = s.user_id)))
                             and ((r.issued_before is null and (s.history, s.number) < (r.history, r.number))
                               or s.issued_at <= r.issued_before + interval '5 seconds'))
             then 'revoked' when s.expires_at <= authority_now() then 'expired' else 'active' end as status,
        s.user_id, s.client_id
-  from sessions s
-  left join users u on u.id = s.user_id
-  left join clients c on c.client_id = s.client_id;
+  from sessions s;
 
 -- A family begins with an authorization and ends as a whole. Its id is that of a session: what hangs on it dies with the
 -- entry of the revocation list that names it.

@@ -104,7 +104,7 @@ pub async fn change(
     change: Change,
     expected: Option<&str>,
 ) -> Result<(Client, Done, bool), Refused> {
-    ClientMetadata::check_kinds(&change.metadata).map_err(|mistake| refused(&mistake))?;
+    ClientMetadata::check_some(&change.metadata).map_err(|mistake| refused(&mistake))?;
     let mut tx = db.begin().await?;
     let row = store::lock(&mut tx, by.projects(), id).await?.ok_or_else(|| Refused::not_found("client"))?;
     let held = grants::of(&mut tx, id).await?;

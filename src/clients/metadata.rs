@@ -146,13 +146,26 @@ impl ClientMetadata {
         })
     }
 
-    /// Whether each member that is there is of its kind, whatever else it would need.
+    /// Whether some members could stand in a description, whatever else it would need.
     ///
     /// # Errors
     ///
-    /// The first that is not.
-    pub fn check_kinds(members: &Map<String, Value>) -> Result<(), Mistake> {
-        Raw::read(members.clone()).map(drop)
+    /// The first that could not.
+    pub fn check_some(members: &Map<String, Value>) -> Result<(), Mistake> {
+        let method = if members.contains_key("jwks") || members.contains_key("jwks_uri") {
+            AuthMethod::PrivateKeyJwt
+        } else {
+            AuthMethod::None
+        };
+        let mut whole = Map::new();
+        whole.insert("client_name".to_owned(), "any".into());
+        whole.insert("redirect_uris".to_owned(), vec!["https://any.example/"].into());
+        whole.insert("token_endpoint_auth_method".to_owned(), method.as_str().into());
+        // What is null is taken out, and is none that has to be right.
+        whole.extend(
+            members.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), value.clone())),
+        );
+        Self::read(whole, Source::Registration).map(drop)
     }
 
     /// Whether it must authenticate at the token endpoint.

@@ -64,7 +64,8 @@ pub(super) async fn remove_login(conn: &mut PgConnection, digest: &[u8]) -> db::
     Ok(())
 }
 
-/// Of a person when only it is named, of a session when only that is, of both when both are.
+/// Of a person when only it is named, of a session when only that is, of both when both are. A person who is named is told
+/// of also when no browser of it is signed in: what was issued on its word lives longer than that.
 pub(super) async fn end_logins(
     tx: &mut PgConnection,
     provider: ProviderId,
@@ -72,10 +73,12 @@ pub(super) async fn end_logins(
     sid: Option<&str>,
 ) -> db::Result<Vec<UserId>> {
     let rows = sqlx::query!(
-        "delete from logins l using users u
-         where u.id = l.user_id and u.provider_id = $1 and ($2::text is not null or $3::text is not null)
-           and ($2::text is null or u.subject = $2) and ($3::text is null or l.sid = $3)
-         returning u.id",
+        r#"with ended as (
+             delete from logins l using users u
+              where u.id = l.user_id and u.provider_id = $1 and ($2::text is not null or $3::text is not null)
+                and ($2::text is null or u.subject = $2) and ($3::text is null or l.sid = $3)
+             returning u.id)
+         select id as "id!" from ended union select id from users where provider_id = $1 and subject = $2"#,
         provider.as_str(),
         subject,
         sid,
