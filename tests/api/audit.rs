@@ -144,6 +144,8 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds(
     s.done("delete_agent", Method::DELETE, &format!("/v1/agents/{agent}"), Value::Null).await;
     // Introspections are counted, not recorded.
     s.told.insert("introspect".to_owned());
+    // Needs a provider that signs: providers.rs tells of it.
+    s.told.insert("backchannel_logout".to_owned());
     s.told.extend(ON_THE_WAY.map(str::to_owned));
     let all: BTreeSet<String> = changes().into_iter().map(|(operation, ..)| operation).collect();
     let missing: Vec<_> = all.symmetric_difference(&s.told).collect();
@@ -164,6 +166,14 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_refuses()
             let name = "register-wrong".to_owned();
             let request = node.request(method, &path).header("x-request-id", &name);
             assert_eq!(node.send(request.json(&json!({"redirect_uris": ["http://x"]}))).await.status.as_u16(), 400);
+            names.push(name);
+            continue;
+        }
+        if operation == "backchannel_logout" {
+            let name = "backchannel_logout-wrong".to_owned();
+            let path = path.replace("{provider}", "none");
+            let request = node.request(method, &path).header("x-request-id", &name);
+            assert_eq!(node.send(request.form(&[("logout_token", "x.y.z")])).await.status.as_u16(), 400);
             names.push(name);
             continue;
         }
