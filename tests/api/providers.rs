@@ -112,6 +112,7 @@ async fn guarantee_22_a_rule_gives_away_what_its_role_grants() {
     let made = lesser.post(&world.node, "/v1/providers", body.clone()).await.created();
     let path = format!("/v1/providers/{}", text(&made, "id"));
     lesser.patch(&world.node, &path, json!({"rules": rules})).await.refused(403, "beyond_own_rights");
+    body["name"] = json!("q");
     body["rules"] = rules.clone();
     lesser.post(&world.node, "/v1/providers", body).await.refused(403, "beyond_own_rights");
     world.patch(&path, json!({"rules": rules})).await.ok();
@@ -213,6 +214,8 @@ async fn a_logout_at_the_provider_ends_what_the_person_holds_on_every_node_once(
     for node in [&world.node, &other] {
         assert!(!world.server.accepts(node, &held.access).await);
     }
+    let recorded = "select count(*) from audit_entries where chain = 'changes' and action = 'provider.logged_out'";
+    assert_eq!(world.db.count(recorded).await, 1);
     signed.person.refresh(&other, &held.refresh, &[]).await.refused(400, "invalid_grant");
     // Shown again, to whichever node, it ends nothing that came later.
     let later = signed.person.tokens(&world).await;
