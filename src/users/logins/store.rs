@@ -64,8 +64,7 @@ pub(super) async fn remove_login(conn: &mut PgConnection, digest: &[u8]) -> db::
     Ok(())
 }
 
-/// Of a person when only it is named, of a session when only that is, of both when both are. A person who is named is told
-/// of also when no browser of it is signed in: what was issued on its word lives longer than that.
+/// Of a person when only it is named, of a session when only that is, of both when both are.
 pub(super) async fn end_logins(
     tx: &mut PgConnection,
     provider: ProviderId,
@@ -73,12 +72,10 @@ pub(super) async fn end_logins(
     sid: Option<&str>,
 ) -> db::Result<Vec<UserId>> {
     let rows = sqlx::query!(
-        r#"with ended as (
-             delete from logins l using users u
-              where u.id = l.user_id and u.provider_id = $1 and ($2::text is not null or $3::text is not null)
-                and ($2::text is null or u.subject = $2) and ($3::text is null or l.sid = $3)
-             returning u.id)
-         select id as "id!" from ended union select id from users where provider_id = $1 and subject = $2"#,
+        "delete from logins l using users u
+         where u.id = l.user_id and u.provider_id = $1 and ($2::text is not null or $3::text is not null)
+           and ($2::text is null or u.subject = $2) and ($3::text is null or l.sid = $3)
+         returning u.id",
         provider.as_str(),
         subject,
         sid,
