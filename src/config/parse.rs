@@ -112,7 +112,7 @@ pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
     several(text, 1, &too_wide)
 }
 
-/// Networks of one's own. The widest that the registries have for such are 10.0.0.0/8 and fc00::/7.
+/// Networks of one's own. The widest that the registries have for such are 10.0.0.0/8 and `fc00::/7`.
 pub(super) fn inner_networks(text: &str) -> Parsed<Vec<IpNet>> {
     let too_wide =
         Wrong("is wider than a network of one's own".to_owned(), "Name the networks that the providers are in");

@@ -67,7 +67,7 @@ pub async fn reseal(tx: &mut PgConnection, sealing: Sealing<'_>) -> db::Result<(
         match moved {
             Some(moved) => store::set_client_secret(tx, id, Some(&moved)).await?,
             None => {
-                tracing::error!(provider = %id, secret_key = under.secret_key, "its client secret cannot be opened")
+                tracing::error!(provider = %id, secret_key = under.secret_key, "its client secret cannot be opened");
             }
         }
     }

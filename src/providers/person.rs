@@ -133,6 +133,7 @@ mod hidden {
 
         use crate::types::redacted::Secret;
 
+        #[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
         pub(in super::super) fn serialize<S: Serializer>(
             secret: &Option<Secret<String>>,
             to: S,

@@ -174,7 +174,7 @@ pub(super) async fn set_rules(tx: &mut PgConnection, id: ProviderId, rules: &[Ru
     sqlx::query!("delete from provider_rules where provider_id = $1", id.as_str()).execute(&mut *tx).await?;
     let claims: Vec<&str> = rules.iter().map(|rule| rule.claim.as_str()).collect();
     let values: Vec<Option<&str>> = rules.iter().map(|rule| rule.value.as_deref()).collect();
-    let roles: Vec<&str> = rules.iter().map(|rule| rule.role_id.as_str()).collect();
+    let given: Vec<&str> = rules.iter().map(|rule| rule.role_id.as_str()).collect();
     sqlx::query!(
         "insert into provider_rules (provider_id, position, claim, value, role_id)
          select $1, place, claim, value, role
@@ -182,7 +182,7 @@ pub(super) async fn set_rules(tx: &mut PgConnection, id: ProviderId, rules: &[Ru
         id.as_str(),
         &claims as &[&str],
         &values as &[Option<&str>],
-        &roles as &[&str],
+        &given as &[&str],
     )
     .execute(tx)
     .await?;

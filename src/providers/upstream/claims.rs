@@ -102,7 +102,7 @@ pub(super) fn person(
     learned: Learned,
     exchanged: Exchanged,
     before: Option<&UpstreamTokens>,
-) -> Result<Person, UpstreamError> {
+) -> Person {
     let Learned { subject, username, email, sid, claims } = learned;
     let sid = sid.or_else(|| before.and_then(|before| before.sid.clone()));
     let refresh_token = exchanged.refresh_token.or_else(|| before.and_then(|before| before.refresh_token.clone()));
@@ -114,7 +114,7 @@ pub(super) fn person(
         refresh_token,
         sid: sid.clone(),
     };
-    Ok(Person { subject, username, email, roles, sid, tokens: Some(tokens) })
+    Person { subject, username, email, roles, sid, tokens: Some(tokens) }
 }
 
 #[cfg(test)]

@@ -45,11 +45,11 @@ pub(super) fn verify(raw: &str, keys: &KeySet, expected: &Expected<'_>) -> Resul
             _ => Err("from the future".to_owned()),
         });
     let nonce = expected.nonce.map(|nonce| Nonce::new(nonce.reveal().clone()));
-    let verified = match &nonce {
+    let found = match &nonce {
         Some(nonce) => token.claims(&verifier, nonce),
         None => token.claims(&verifier, |_: Option<&Nonce>| Ok(())),
     };
-    verified.map_err(|error| refusal(&error))?;
+    found.map_err(|error| refusal(&error))?;
     let claims = raw.split('.').nth(1).and_then(signed::payload).ok_or(MALFORMED)?;
     // §3.1.3.7, 4 and 5: it was given to us, if it says to whom.
     let client = expected.openid.client_id.as_str();

@@ -61,14 +61,21 @@ pub(super) fn read(
 
 /// Until when it may be shown. It was issued a moment ago, whatever it says of its end.
 fn ends_at(claims: &Value, now: i64) -> Option<i64> {
-    let time = |name: &str| claims.get(name).and_then(Value::as_f64);
-    #[expect(clippy::cast_possible_truncation, reason = "a float out of bounds becomes the bound, which is refused")]
-    let issued = time("iat")? as i64;
-    let oldest = now.checked_sub(i64::try_from(LOGOUT_AGE_MAX.as_secs()).ok()?)?;
+    let age_max = i64::try_from(LOGOUT_AGE_MAX.as_secs()).ok()?;
+    let issued = seconds(claims.get("iat")?)?;
     let expired = match claims.get("exp") {
         None => false,
-        Some(exp) => exp.as_f64()? <= now as f64,
+        Some(exp) => seconds(exp)? <= now,
     };
-    let fresh = issued > oldest && issued <= now.checked_add(SKEW_SECONDS_MAX)?;
-    (fresh && !expired).then(|| issued.saturating_add(i64::try_from(LOGOUT_AGE_MAX.as_secs()).unwrap_or(i64::MAX)))
+    let fresh = issued > now.checked_sub(age_max)? && issued <= now.checked_add(SKEW_SECONDS_MAX)?;
+    (fresh && !expired).then(|| issued.saturating_add(age_max))
+}
+
+/// A `NumericDate` (RFC 7519 §2); some have fractions.
+fn seconds(date: &Value) -> Option<i64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "out of bounds it becomes the bound, which is no time near now"
+    )]
+    date.as_i64().or_else(|| date.as_f64().map(|date| date as i64))
 }

@@ -149,7 +149,7 @@ impl Upstream {
             Settings::OAuth2(oauth2) => self.profile(oauth2, &exchanged.access_token).await?,
             Settings::Demo(_) => return Ok(demo(provider)),
         };
-        claims::person(provider, learned, exchanged, None)
+        Ok(claims::person(provider, learned, exchanged, None))
     }
 
     /// Asks whether somebody may still be here, and what is so now.
@@ -205,7 +205,7 @@ impl Upstream {
         if learned.subject != tokens.subject {
             return Err(UpstreamError::Untrusted("other_subject").into());
         }
-        Ok(claims::person(provider, learned, exchanged, Some(tokens))?)
+        Ok(claims::person(provider, learned, exchanged, Some(tokens)))
     }
 
     /// Reads a logout token (OpenID Connect Back-Channel Logout 1.0 §2.6). That it was not used before is the caller's to see.

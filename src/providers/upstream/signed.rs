@@ -5,11 +5,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use openidconnect::JsonWebKey;
-use openidconnect::JsonWebKeyAlgorithm;
-use openidconnect::JsonWebKeyUse as _;
-use openidconnect::JwsSigningAlgorithm as _;
 use openidconnect::core::{CoreJsonWebKeySet, CoreJwsSigningAlgorithm};
+use openidconnect::{JsonWebKey, JsonWebKeyAlgorithm, JsonWebKeyUse, JwsSigningAlgorithm as _};
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
@@ -124,7 +121,7 @@ impl<'a> Token<'a> {
                 JsonWebKeyAlgorithm::Unspecified => true,
                 JsonWebKeyAlgorithm::Unsupported => false,
             };
-            named && kind && allowed && key.key_use().is_none_or(|own| own.allows_signature())
+            named && kind && allowed && key.key_use().is_none_or(JsonWebKeyUse::allows_signature)
         });
         // OpenID Connect Core §10.1: with several keys the token must name its own.
         let (Some(key), None) = (fitting.next(), fitting.next()) else { return Err(Refusal::UnknownKey) };
