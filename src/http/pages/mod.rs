@@ -32,7 +32,8 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 async fn style(Path(file): Path<String>) -> Response {
     let current = STYLE_PATH.ends_with(&format!("/{file}"));
-    if !current && !(file.starts_with("style-") && file.ends_with(".css")) {
+    let of_another_release = file.strip_prefix("style-").is_some_and(|rest| rest.strip_suffix(".css").is_some());
+    if !current && !of_another_release {
         return StatusCode::NOT_FOUND.into_response();
     }
     // While nodes are replaced a page of one asks the other: it gets what there is, and does not keep it.

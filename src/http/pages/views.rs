@@ -86,7 +86,6 @@ pub(in crate::http) struct Refused {
 macro_rules! styled {
     ($($view:ty),+) => { $(impl $view {
         /// Where the style sheet is.
-        #[expect(clippy::unused_self, reason = "templates call it on the view")]
         fn style(&self) -> &str {
             &STYLE_PATH
         }

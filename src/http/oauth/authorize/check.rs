@@ -159,7 +159,7 @@ fn server(view: View<'_>, resources: &[String]) -> Result<(ServerId, Vec<ServerS
         _ => return Err(target("one resource at a time: a token is for one server")),
     };
     let server = view.memory.servers.get(&id).filter(|server| !server.disabled).ok_or_else(unknown)?;
-    Ok((id, server.scopes.to_vec()))
+    Ok((id, server.scopes.clone()))
 }
 
 /// What is asked for.

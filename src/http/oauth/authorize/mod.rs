@@ -150,10 +150,8 @@ async fn pulled(visit: &Visit, by_reference: &Form<'_>) -> Result<Response, End>
     let client_id = by_reference.get("client_id").unwrap_or_default();
     let reference = by_reference.get("request_uri").unwrap_or_default();
     let once = !by_reference.is_doubled("client_id") && !by_reference.is_doubled("request_uri");
-    let found = match once {
-        true => authorizations::pull(&mut *visit.connection().await?, reference, client_id).await?,
-        false => None,
-    };
+    let found =
+        if once { authorizations::pull(&mut *visit.connection().await?, reference, client_id).await? } else { None };
     let Some((flow, parameters)) = found else {
         let detail = "The reference to the request is used, over, or another application's.";
         let end = End::page(stage::REQUEST, "request_uri_unknown", "This sign-in cannot go on", detail);
@@ -162,9 +160,10 @@ async fn pulled(visit: &Visit, by_reference: &Form<'_>) -> Result<Response, End>
     let query = encoded(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let received = Received::asked(visit.headers.clone(), by_reference.origin, &query);
     let form = received.form().map_err(|_| unread("the request has too many parameters").of(&flow))?;
-    let checked = match form.get("client_id") == Some(client_id) {
-        true => checked(visit, &form).await,
-        false => Err(unread("the reference is another application's")),
+    let checked = if form.get("client_id") == Some(client_id) {
+        checked(visit, &form).await
+    } else {
+        Err(unread("the reference is another application's"))
     };
     let (client, request) = checked.map_err(|end| end.of(&flow))?;
     decide(visit, &flow, &client, request).await.map_err(|end| end.of(&flow))

@@ -145,12 +145,12 @@ impl End {
 
     /// The same, of a request that was not read whole.
     pub(super) fn redirect(
-        stage: &'static str,
+        during: &'static str,
         (error, detail): (&'static str, String),
         redirect_uri: String,
         state: Option<String>,
     ) -> Self {
-        Self::new(stage, error, detail, To::Client { redirect_uri, state })
+        Self::new(during, error, detail, To::Client { redirect_uri, state })
     }
 
     /// Something here, or the database, does not work.
