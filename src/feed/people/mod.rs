@@ -26,8 +26,8 @@ pub(super) struct Names {
 /// What was read, ready to be put in place.
 #[derive(Default)]
 pub(super) struct Rows {
-    clients: Vec<store::Client>,
-    providers: Vec<store::Provider>,
+    clients: Vec<store::ClientRow>,
+    providers: Vec<store::ProviderRow>,
     users: Vec<users::Row>,
     roles: Vec<users::UserRole>,
     consents: Vec<users::ConsentRow>,
@@ -131,13 +131,13 @@ impl Rows {
             let user = User { provider, username: row.username.map(Into::into), disabled: row.disabled, roles };
             memory.users.insert(id, Arc::new(user));
         }
-        for consent in self.consents.into_iter().filter_map(consent) {
+        for consent in self.consents.iter().filter_map(consent) {
             memory.consents.insert(consent.id, Arc::new(consent));
         }
     }
 }
 
-fn consent(row: users::ConsentRow) -> Option<Consent> {
+fn consent(row: &users::ConsentRow) -> Option<Consent> {
     Some(Consent {
         id: row.id.parse().ok()?,
         user: row.user_id.parse().ok()?,

@@ -64,7 +64,7 @@ pub struct ChangeSettings {
     /// Whether a client's assertion may be made for the token endpoint's address.
     assertion_audience_token_endpoint: Option<bool>,
     /// How long a refresh token lives on while the identity provider of its person cannot be asked.
-    #[schema(minimum = 0, maximum = 2592000)]
+    #[schema(minimum = 0, maximum = 2_592_000)]
     provider_grace_seconds: Option<i32>,
 }
 

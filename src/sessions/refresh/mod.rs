@@ -150,7 +150,7 @@ async fn state(tx: &mut PgConnection, row: &store::Row) -> db::Result<State> {
         return Ok(State::Over);
     }
     let (Some(successor), Some(session)) = (&row.successor, &row.session) else { return Ok(State::Fresh) };
-    let next = store::after(tx, successor, &row.session_id).await?;
+    let next = store::after(tx, successor, row.session_id.as_deref()).await?;
     if row.session_used || next.as_ref().is_none_or(|next| next.used) {
         return Ok(State::Replayed);
     }

@@ -101,14 +101,14 @@ pub(super) struct After {
 pub(super) async fn after(
     tx: &mut PgConnection,
     successor: &str,
-    session: &Option<String>,
+    session: Option<&str>,
 ) -> db::Result<Option<After>> {
     Ok(sqlx::query_as!(
         After,
         r#"select used_at is not null as "used!", exists (select from sessions where sessions.id = $2) as "written!"
            from refresh_tokens where id = $1"#,
         successor,
-        session.as_deref(),
+        session,
     )
     .fetch_optional(tx)
     .await?)

@@ -36,7 +36,7 @@ pub(super) async fn ask(app: &App, asking: &Asking, user: UserId) -> Result<(), 
 }
 
 enum Asked {
-    Vouched(Person),
+    Vouched(Box<Person>),
     Gone,
     /// It cannot be asked, or not about this person: it gave nothing to ask with.
     Nothing,
@@ -51,7 +51,7 @@ async fn check_with(app: &App, check: &Check) -> Result<Asked, OAuthError> {
     // Its type is long, and named here so that the compiler need not look into it.
     let asked: BoxFuture<'_, _> = Box::pin(app.upstream.check(&provider, tokens));
     Ok(match asked.await {
-        Ok(person) => Asked::Vouched(person),
+        Ok(person) => Asked::Vouched(Box::new(person)),
         Err(CheckError::Gone) => Asked::Gone,
         Err(CheckError::Unreachable) => Asked::Nothing,
     })
