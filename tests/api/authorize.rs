@@ -190,9 +190,10 @@ async fn to_a_program_on_the_persons_machine_no_code_goes_without_a_page() {
             "{redirect_uri}"
         );
         let answer = scene.approve(&browser, &page).await;
-        let answer = match answer.headers["location"].to_str().unwrap().starts_with("/oauth/sign-in/") {
-            true => scene.demo(&browser, &leads_to(&answer)).await,
-            false => answer,
+        let answer = if answer.headers["location"].to_str().unwrap().starts_with("/oauth/sign-in/") {
+            scene.demo(&browser, &leads_to(&answer)).await
+        } else {
+            answer
         };
         assert!(answer.headers["location"].to_str().unwrap().starts_with(&format!("{redirect_uri}?code=")));
         // Agreed and signed in, and still asked.

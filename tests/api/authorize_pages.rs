@@ -117,8 +117,11 @@ async fn must_a20_cookies_are_bound_to_the_host_and_no_script_sees_them() {
     );
     // At rest there is only what the cookie hashes to.
     let value = browser.cookie("mcpa-login").unwrap();
-    let digest: String =
-        mcp_authority::types::opaque::sha256(&value).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = mcp_authority::types::opaque::sha256(&value).iter().fold(String::new(), |mut text, byte| {
+        use std::fmt::Write;
+        write!(text, "{byte:02x}").expect("text");
+        text
+    });
     let found = |digest: &str| format!("select count(*) from logins where encode(digest, 'hex') = '{digest}'");
     assert_eq!(scene.world.db.count(&found(&digest)).await, 1);
     // Elsewhere the prefix, and TLS.
@@ -287,10 +290,9 @@ async fn a_revocation_ends_what_a_browser_would_get_new_tokens_by() {
     // What was allowed and revoked is asked for again.
     code(&scene.whole(&browser, &scene.asked()).await);
     code(&browser.get(scene.node(), &none().path()).await);
-    use sqlx::Row;
     let row =
         sqlx::Executor::fetch_one(&mut scene.world.db.connection().await, "select id from consents").await.unwrap();
-    let consent: String = row.get(0);
+    let consent: String = sqlx::Row::get(&row, 0);
     scene.world.revoke(json!({"kind": "grant", "id": consent})).await;
     error(&browser.get(scene.node(), &none().path()).await, "consent_required");
     let (page, _) = scene.opened(&browser, &scene.asked()).await;

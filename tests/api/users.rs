@@ -32,11 +32,11 @@ async fn people_are_listed_narrowed_and_read() {
         listed["items"].as_array().unwrap().iter().map(|user| text(user, "id")).collect()
     };
     let provider = text(&items[1], "provider_id");
-    assert_eq!(ids(&list(&format!("?provider_id={provider}")).await), [one.clone()]);
-    assert_eq!(ids(&list("?q=aDA1").await), [one.clone()]);
+    assert_eq!(ids(&list(&format!("?provider_id={provider}")).await), std::slice::from_ref(&one));
+    assert_eq!(ids(&list("?q=aDA1").await), std::slice::from_ref(&one));
     assert_eq!(ids(&list("?q=nobody").await).len(), 0);
     world.patch(&format!("/v1/users/{one}"), json!({"disabled": true})).await.enforced();
-    assert_eq!(ids(&list("?status=disabled").await), [one.clone()]);
+    assert_eq!(ids(&list("?status=disabled").await), std::slice::from_ref(&one));
     assert_eq!(ids(&list("?status=active").await).len(), 2);
     let first = list("?limit=2").await;
     assert_eq!(ids(&first).len(), 2);
@@ -128,7 +128,7 @@ async fn who_a_person_is_is_the_providers_subject_and_never_a_name_or_an_address
     };
     assert!(end(None, Some("another")).await.is_empty() && end(Some("nobody"), None).await.is_empty());
     assert!(end(None, None).await.is_empty() && there(&cookie).await);
-    assert_eq!(end(Some("1"), Some("another")).await, [ada.clone().unwrap()]);
+    assert_eq!(end(Some("1"), Some("another")).await, std::slice::from_ref(ada.as_ref().unwrap()));
     assert!(there(&cookie).await, "another of its sessions");
     assert_eq!(end(Some("1"), None).await, [ada.unwrap()]);
     assert!(!there(&cookie).await && there(&elsewheres).await);

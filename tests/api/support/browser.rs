@@ -70,10 +70,6 @@ impl Browser {
     pub fn set(&self, name: &str, value: &str) {
         self.cookies.lock().expect("a jar").insert(name.to_owned(), value.to_owned());
     }
-
-    pub fn forget(&self, name: &str) {
-        self.cookies.lock().expect("a jar").remove(name);
-    }
 }
 
 /// Where a redirect leads, if to one of our own pages.
