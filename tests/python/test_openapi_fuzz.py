@@ -49,6 +49,7 @@ NOUNS: Final = (
     "agents",
     "keys",
     "roles",
+    "clients",
     "sessions",
     "revocations",
     "audit",
