@@ -21,7 +21,7 @@ async fn a_code_gives_a_token_that_says_for_whom_and_through_which_client() {
         (&body["token_type"], &body["scope"], &body["expires_in"]),
         (&json!("Bearer"), &json!("tools/list"), &json!(900))
     );
-    let tokens = Tokens::of(body);
+    let tokens = Tokens::of(&body);
     let said = claims(&tokens.access);
     assert_eq!((&said["sub"], &said["client_id"]), (&json!(person.user), &json!(person.client)));
     assert!(said["anc"].to_string().contains(person.consent.as_str()), "{said}");
@@ -74,7 +74,7 @@ async fn attack_25_a_code_needs_its_verifier_and_whoever_lacks_it_ends_nothing()
         .redeem(&world.node, &code, &wrong("resource", "https://other.example.com"))
         .await
         .refused(400, "invalid_target");
-    let tokens = Tokens::of(person.redeem(&world.node, &code, &[]).await.ok());
+    let tokens = Tokens::of(&person.redeem(&world.node, &code, &[]).await.ok());
     // A22: whoever shows it again without being able to use it does not end what came of it.
     let other = Code { verifier: "B".repeat(43), ..code.clone() };
     person.redeem(&world.node, &other, &[]).await.refused(400, "invalid_grant");
@@ -88,8 +88,8 @@ async fn must_a22_a_code_is_good_once_and_shown_again_it_ends_what_came_of_it() 
     let other = Node::start(&world.db).await;
     let person = Person::new(&world, &["tools/call"]).await;
     let code = person.code(&world).await;
-    let first = Tokens::of(person.redeem(&world.node, &code, &[]).await.ok());
-    let second = Tokens::of(person.refresh(&world.node, &first.refresh, &[]).await.ok());
+    let first = Tokens::of(&person.redeem(&world.node, &code, &[]).await.ok());
+    let second = Tokens::of(&person.refresh(&world.node, &first.refresh, &[]).await.ok());
     person.redeem(&other, &code, &[]).await.refused(400, "invalid_grant");
     for node in [&world.node, &other] {
         for dead in [&first, &second] {
@@ -133,7 +133,7 @@ async fn attack_9_a_code_shown_by_another_client_is_good_for_nobody() {
     person.redeem(&world.node, &code, &[("client_id", other.as_str())]).await.refused(400, "invalid_grant");
     person.redeem(&world.node, &code, &[]).await.refused(400, "invalid_grant");
     let code = person.code(&world).await;
-    let tokens = Tokens::of(person.redeem(&world.node, &code, &[]).await.ok());
+    let tokens = Tokens::of(&person.redeem(&world.node, &code, &[]).await.ok());
     person.redeem(&world.node, &code, &[("client_id", other.as_str())]).await.refused(400, "invalid_grant");
     assert!(!world.accepts(&tokens.access).await, "what had come of it ends too");
     world.node.stop().await;
@@ -314,7 +314,7 @@ async fn a_client_ends_its_own_tokens_and_a_refresh_token_takes_all_of_its_autho
     };
     revoke(other.as_str(), &one.refresh).await.refused(400, "invalid_request");
     revoke(other.as_str(), &one.access).await.refused(400, "invalid_request");
-    let renewed = Tokens::of(person.refresh(&world.node, &one.refresh, &[]).await.ok());
+    let renewed = Tokens::of(&person.refresh(&world.node, &one.refresh, &[]).await.ok());
     revoke(person.client.as_str(), &renewed.refresh).await.expect_status(200);
     for dead in [&one, &renewed] {
         assert!(!world.accepts(&dead.access).await);

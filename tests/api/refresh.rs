@@ -22,7 +22,7 @@ async fn a_refresh_token_gives_a_new_pair_and_keeps_what_the_person_agreed_to() 
     world.advance(600).await;
     let reply = person.refresh(&world.node, &first.refresh, &[]).await;
     assert_eq!(reply.headers["cache-control"], "no-store");
-    let second = Tokens::of(reply.ok());
+    let second = Tokens::of(&reply.ok());
     assert!(second.refresh != first.refresh && second.access != first.access);
     let (before, after) = (claims(&first.access), claims(&second.access));
     for same in ["iss", "sub", "aud", "client_id", "permissions", "srv", "environment"] {
@@ -40,7 +40,7 @@ async fn a_lost_answer_is_told_again_the_same_refresh_token_and_the_same_session
     let world = World::new().await;
     let person = Person::new(&world, &["tools/call"]).await;
     let first = person.tokens(&world).await;
-    let lost = Tokens::of(person.refresh(&world.node, &first.refresh, &[]).await.ok());
+    let lost = Tokens::of(&person.refresh(&world.node, &first.refresh, &[]).await.ok());
     let other = Node::start(&world.db).await;
     for node in [&world.node, &other] {
         let again = person.refresh(node, &first.refresh, &[]).await.ok();
@@ -51,10 +51,10 @@ async fn a_lost_answer_is_told_again_the_same_refresh_token_and_the_same_session
     }
     // Also after the session token's end: a machine that slept has lost nothing.
     world.advance(1_000).await;
-    let late = Tokens::of(person.refresh(&world.node, &first.refresh, &[]).await.ok());
+    let late = Tokens::of(&person.refresh(&world.node, &first.refresh, &[]).await.ok());
     assert_eq!(late.refresh, lost.refresh);
     assert!(world.accepts(&late.access).await && !world.accepts(&lost.access).await);
-    let next = Tokens::of(person.refresh(&world.node, &lost.refresh, &[]).await.ok());
+    let next = Tokens::of(&person.refresh(&world.node, &lost.refresh, &[]).await.ok());
     assert!(world.accepts(&next.access).await);
     other.stop().await;
     world.node.stop().await;
@@ -67,8 +67,8 @@ async fn attack_7_a_replay_after_the_successor_was_used_ends_the_family_on_every
     let person = Person::new(&world, &["tools/call"]).await;
     let stranger = person.tokens(&world).await;
     let first = person.tokens(&world).await;
-    let second = Tokens::of(person.refresh(&world.node, &first.refresh, &[]).await.ok());
-    let third = Tokens::of(person.refresh(&world.node, &second.refresh, &[]).await.ok());
+    let second = Tokens::of(&person.refresh(&world.node, &first.refresh, &[]).await.ok());
+    let third = Tokens::of(&person.refresh(&world.node, &second.refresh, &[]).await.ok());
     person.refresh(&other, &first.refresh, &[]).await.refused(400, "invalid_grant");
     for node in [&world.node, &other] {
         for dead in [&first, &second, &third] {
@@ -90,7 +90,7 @@ async fn attack_7_a_replay_after_the_session_token_was_used_ends_the_family() {
     let world = World::new().await;
     let person = Person::new(&world, &["tools/call"]).await;
     let first = person.tokens(&world).await;
-    let second = Tokens::of(person.refresh(&world.node, &first.refresh, &[]).await.ok());
+    let second = Tokens::of(&person.refresh(&world.node, &first.refresh, &[]).await.ok());
     assert!(world.accepts(&second.access).await);
     write_what_was_seen(&world.node).await;
     person.refresh(&world.node, &first.refresh, &[]).await.refused(400, "invalid_grant");
@@ -130,8 +130,8 @@ async fn attack_8_what_was_used_stays_used_after_a_restart() {
     let world = World::new().await;
     let person = Person::new(&world, &["tools/call"]).await;
     let first = person.tokens(&world).await;
-    let second = Tokens::of(person.refresh(&world.node, &first.refresh, &[]).await.ok());
-    let third = Tokens::of(person.refresh(&world.node, &second.refresh, &[]).await.ok());
+    let second = Tokens::of(&person.refresh(&world.node, &first.refresh, &[]).await.ok());
+    let third = Tokens::of(&person.refresh(&world.node, &second.refresh, &[]).await.ok());
     world.node.stop().await;
     let node = Node::start(&world.db).await;
     person.refresh(&node, &first.refresh, &[]).await.refused(400, "invalid_grant");
@@ -176,12 +176,12 @@ async fn attack_24_a_renewal_never_widens_and_may_narrow() {
     let first = person.tokens(&world).await;
     let narrowed = person.refresh(&world.node, &first.refresh, &[("scope", "tools/list")]).await.ok();
     assert_eq!(narrowed["scope"], "tools/list");
-    let tokens = Tokens::of(narrowed);
+    let tokens = Tokens::of(&narrowed);
     person.refresh(&world.node, &tokens.refresh, &[("scope", "prompts/get")]).await.refused(400, "invalid_scope");
     let asked = [("scope", "tools/call tools/list offline_access")];
     let whole = person.refresh(&world.node, &tokens.refresh, &asked).await.ok();
     assert_eq!(whole["scope"], "tools/call:read_* tools/list", "what was agreed to is still there, and no more");
-    let tokens = Tokens::of(whole);
+    let tokens = Tokens::of(&whole);
     person
         .refresh(&world.node, &tokens.refresh, &[("resource", "https://other.example.com/mcp")])
         .await
@@ -198,7 +198,7 @@ async fn a_family_ends_when_nobody_used_it_for_long_and_after_ninety_days() {
     let (idle, mut used) = (person.tokens(&world).await, person.tokens(&world).await);
     for _ in 0..4 {
         world.advance(22 * 86_400).await;
-        used = Tokens::of(person.refresh(&world.node, &used.refresh, &[]).await.ok());
+        used = Tokens::of(&person.refresh(&world.node, &used.refresh, &[]).await.ok());
     }
     person.refresh(&world.node, &idle.refresh, &[]).await.refused(400, "invalid_grant");
     world.advance(3 * 86_400).await;

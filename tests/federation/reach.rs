@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mcp_authority::config::OutboundSettings;
 use mcp_authority::outbound::{Error, Limits, Outbound};
-use mcp_authority::providers::{CheckError, ProviderKind, UpstreamError, UpstreamTokens};
+use mcp_authority::providers::{CheckError, ProviderKind, SignInWish, UpstreamError, UpstreamTokens};
 use serde_json::json;
 
 use crate::rogue::{Everywhere, Rogue, Words};
@@ -77,7 +77,8 @@ async fn providers_are_on_the_internet_or_in_the_networks_that_the_settings_name
         for (outbound, allowed) in [(&closed, false), (&open, within)] {
             let ours = Ours::with(outbound.clone(), false);
             let provider = ours.openid(issuer, &[]);
-            let found = ours.upstream.begin(&provider, &callback(), &Default::default()).await.map(|begun| begun.url);
+            let found =
+                ours.upstream.begin(&provider, &callback(), &SignInWish::default()).await.map(|begun| begun.url);
             let refused = found == Err(UpstreamError::Misconfigured("address_refused"));
             assert_eq!(refused, !allowed, "{issuer}: {found:?}");
         }
@@ -95,7 +96,7 @@ async fn without_tls_only_this_machine_is_asked_and_only_where_the_settings_say_
         let settings = OutboundSettings { loopback, ..OutboundSettings::default() };
         let ours = Ours::with(Outbound::within(&settings, &[], Limits::default()).unwrap(), false);
         let provider = ours.openid(issuer, &[]);
-        let found = ours.upstream.begin(&provider, &callback(), &Default::default()).await.map(|begun| begun.url);
+        let found = ours.upstream.begin(&provider, &callback(), &SignInWish::default()).await.map(|begun| begun.url);
         let away = matches!(found, Err(UpstreamError::Away(Error::Unreachable)));
         assert_eq!(away, asked, "{issuer}: {found:?}");
     }
@@ -107,7 +108,7 @@ async fn the_demo_provider_works_on_this_machine_alone() {
         let ours = Ours::with(Outbound::new(&OutboundSettings::default(), Limits::default()).unwrap(), local);
         let provider = ours.provider(ProviderKind::Demo, json!({}), &[]);
         assert_eq!(ours.upstream.offers(&provider), works);
-        let begun = ours.upstream.begin(&provider, &callback(), &Default::default()).await;
+        let begun = ours.upstream.begin(&provider, &callback(), &SignInWish::default()).await;
         if !works {
             assert_eq!(begun.map(|begun| begun.url), Err(UpstreamError::Misconfigured("provider_disabled")));
             let checked = ours.upstream.check(&provider, &tokens()).await.map(|person| person.subject);

@@ -12,7 +12,7 @@ use axum::{Form, Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use mcp_authority::providers::{Begun, Person, Provider, UpstreamError};
+use mcp_authority::providers::{Begun, Person, Provider, SignInWish, UpstreamError};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -70,12 +70,15 @@ pub(crate) enum Everywhere {
     Never,
 }
 
+/// A form that was sent, and the `Authorization` beside it.
+pub(crate) type Sent = (HashMap<String, String>, Option<String>);
+
 pub(crate) struct Rogue {
     pub(crate) issuer: String,
     pub(crate) key: Key,
     pub(crate) words: Mutex<Words>,
     /// The forms that the token endpoint was sent.
-    pub(crate) forms: Mutex<Vec<(HashMap<String, String>, Option<String>)>>,
+    pub(crate) forms: Mutex<Vec<Sent>>,
     /// How often the keys were asked for.
     pub(crate) keys_asked: AtomicUsize,
     nonce: Mutex<String>,
@@ -115,7 +118,7 @@ impl Rogue {
         words: Words,
     ) -> Result<Person, UpstreamError> {
         *self.words.lock().unwrap() = words;
-        let begun = ours.upstream.begin(provider, &callback(), &Default::default()).await?;
+        let begun = ours.upstream.begin(provider, &callback(), &SignInWish::default()).await?;
         self.answers(ours, provider, &begun).await
     }
 

@@ -80,7 +80,7 @@ async fn who_gives_up_leaves_the_fetch_to_the_next() {
         };
         tokio::join!(next, letting).0
     };
-    let ((), found) = within(async { tokio::join!(given_up, next) }).await;
+    let ((), found) = Box::pin(within(async { tokio::join!(given_up, next) })).await;
     assert_eq!(*found.unwrap(), "one");
 }
 

@@ -185,7 +185,7 @@ async fn a_slow_host_keeps_its_places_and_no_others() {
         outbound.get_json(&elsewhere, MAX).await.unwrap();
         server.room.leave.add_permits(2);
     };
-    let (done, ()) = within(async { tokio::join!(waiting, others) }).await;
+    let (done, ()) = Box::pin(within(async { tokio::join!(waiting, others) })).await;
     assert!(done.into_iter().all(|reply| reply.is_ok()));
     assert_eq!((server.asked(), other.asked()), (2, 1));
     // And the places are free again.

@@ -119,7 +119,7 @@ impl Person {
 
     /// Tokens, by a new code.
     pub async fn tokens(&self, world: &World) -> Tokens {
-        Tokens::of(self.redeem(&world.node, &self.code(world).await, &[]).await.ok())
+        Tokens::of(&self.redeem(&world.node, &self.code(world).await, &[]).await.ok())
     }
 
     pub async fn refresh(&self, node: &Node, token: &str, more: &[(&str, &str)]) -> Reply {
@@ -155,7 +155,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    pub fn of(reply: Value) -> Self {
-        Self { access: super::text(&reply, "access_token"), refresh: super::text(&reply, "refresh_token") }
+    pub fn of(reply: &Value) -> Self {
+        Self { access: super::text(reply, "access_token"), refresh: super::text(reply, "refresh_token") }
     }
 }
