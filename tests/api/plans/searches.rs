@@ -110,7 +110,7 @@ pub(super) const SEARCHES: &[List] = &[
     },
     List {
         operation: "list_clients",
-        statement: "from clients where deleted_at is null and kind = $1",
+        statement: "from clients where deleted_at is null and kind between",
         parameters: 2,
         given: &[&[(1, "'registered'"), (2, LOOKED_AT)], &[(1, "'dynamic'"), (2, LOOKED_AT)]],
     },
