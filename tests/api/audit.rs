@@ -68,6 +68,27 @@ impl Story<'_> {
     }
 }
 
+async fn clients_and_people(s: &mut Story<'_>) {
+    let body = json!({"client_name": "c", "redirect_uris": ["https://c.example.com/callback"]});
+    let made = s.done("register_client", Method::POST, "/v1/clients", body).await;
+    let path = format!("/v1/clients/{}", text(&made, "client_id"));
+    s.done("change_client", Method::PATCH, &path, json!({"client_name": "d"})).await;
+    s.done("rotate_client", Method::POST, &format!("{path}/rotate"), json!({})).await;
+    s.done("delete_client", Method::DELETE, &path, Value::Null).await;
+    let body = json!({"name": "demo", "title": "Demo", "kind": "demo"});
+    let made = s.done("add_provider", Method::POST, "/v1/providers", body).await;
+    let (provider, user) = (text(&made, "id"), UserId::random());
+    let path = format!("/v1/providers/{provider}");
+    s.done("change_provider", Method::PATCH, &path, json!({"title": "D"})).await;
+    s.db.execute(&format!("insert into users (id, provider_id, subject) values ('{user}', '{provider}', 's')")).await;
+    s.done("change_user", Method::PATCH, &format!("/v1/users/{user}"), json!({"disabled": true})).await;
+    s.done("delete_provider", Method::DELETE, &path, Value::Null).await;
+    let body = json!({"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"});
+    let register = s.node.request(Method::POST, "/oauth/register").header("x-request-id", "register").json(&body);
+    assert_eq!(s.node.send(register).await.status.as_u16(), 201);
+    s.recorded("register").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds() {
     let db = TestDb::new().await;
@@ -109,24 +130,7 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds(
     let session = holder.session(&node, &server).await;
     let id = text(&server.introspect(&node, &session).await, "jti");
     s.done("revoke_session", Method::POST, &format!("/v1/sessions/{id}/revoke"), json!({})).await;
-    let body = json!({"client_name": "c", "redirect_uris": ["https://c.example.com/callback"]});
-    let made = s.done("register_client", Method::POST, "/v1/clients", body).await;
-    let path = format!("/v1/clients/{}", text(&made, "client_id"));
-    s.done("change_client", Method::PATCH, &path, json!({"client_name": "d"})).await;
-    s.done("rotate_client", Method::POST, &format!("{path}/rotate"), json!({})).await;
-    s.done("delete_client", Method::DELETE, &path, Value::Null).await;
-    let body = json!({"name": "demo", "title": "Demo", "kind": "demo"});
-    let made = s.done("add_provider", Method::POST, "/v1/providers", body).await;
-    let (provider, user) = (text(&made, "id"), UserId::random());
-    let path = format!("/v1/providers/{provider}");
-    s.done("change_provider", Method::PATCH, &path, json!({"title": "D"})).await;
-    db.execute(&format!("insert into users (id, provider_id, subject) values ('{user}', '{provider}', 's')")).await;
-    s.done("change_user", Method::PATCH, &format!("/v1/users/{user}"), json!({"disabled": true})).await;
-    s.done("delete_provider", Method::DELETE, &path, Value::Null).await;
-    let body = json!({"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"});
-    let register = node.request(Method::POST, "/oauth/register").header("x-request-id", "register").json(&body);
-    assert_eq!(node.send(register).await.status.as_u16(), 201);
-    s.recorded("register").await;
+    clients_and_people(s).await;
     s.done("create_revocation", Method::POST, "/v1/revocations", json!({"kind": "all"})).await;
     s.done("change_settings", Method::PATCH, "/v1/settings", json!({"audit_days": 300})).await;
     // The holder of a key, and the OAuth endpoints.

@@ -155,7 +155,7 @@ async fn attack_10_each_kind_of_token_is_good_only_where_it_belongs() {
     }
     assert!(!world.accepts(&tokens.refresh).await && !world.accepts(&code.code).await);
     exchange(&world.node, &tokens.refresh, &[]).await.refused(400, "invalid_request");
-    let as_secret = world.node.request(Method::POST, "/oauth/token").basic_auth(&person.client, Some(&tokens.refresh));
+    let as_secret = world.node.request(Method::POST, "/oauth/token").basic_auth(person.client, Some(&tokens.refresh));
     world.node.send(as_secret.form(&[("grant_type", "client_credentials")])).await.refused(401, "invalid_client");
     let as_operator = world.node.request(Method::GET, "/v1/sessions").bearer_auth(&tokens.refresh);
     assert_eq!(world.node.send(as_operator).await.status, 401);
