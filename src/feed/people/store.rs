@@ -49,7 +49,11 @@ pub(super) async fn some_providers(connection: &mut PgConnection, ids: &[String]
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(sqlx::query_as!(ProviderRow, "select id, disabled from providers where deleted_at is null and id = any($1)", ids)
-        .fetch_all(connection)
-        .await?)
+    Ok(sqlx::query_as!(
+        ProviderRow,
+        "select id, disabled from providers where deleted_at is null and id = any($1)",
+        ids
+    )
+    .fetch_all(connection)
+    .await?)
 }

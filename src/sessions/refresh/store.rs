@@ -98,11 +98,7 @@ pub(super) struct After {
 }
 
 /// What came of a token: whether its successor was used, and whether the row of its session token is there.
-pub(super) async fn after(
-    tx: &mut PgConnection,
-    successor: &str,
-    session: Option<&str>,
-) -> db::Result<Option<After>> {
+pub(super) async fn after(tx: &mut PgConnection, successor: &str, session: Option<&str>) -> db::Result<Option<After>> {
     Ok(sqlx::query_as!(
         After,
         r#"select used_at is not null as "used!", exists (select from sessions where sessions.id = $2) as "written!"
