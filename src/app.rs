@@ -104,7 +104,9 @@ impl Running {
         let outbound = Outbound::new(&config.outbound, Limits::default())?;
         let live = Arc::new(Live::new(&config.public_url.issuer(), keyring(&config)?));
         let providers = Outbound::within(&config.outbound, &config.provider_networks, Limits::default())?;
-        let upstream = Upstream::new(providers, Arc::clone(&live), config.is_local());
+        let results: Vec<&'static str> = std::iter::once(ACTIVE).chain(Inactive::ALL.map(Inactive::as_str)).collect();
+        let metrics = Metrics::new(VERSION, &results);
+        let upstream = Upstream::new(providers, Arc::clone(&live), config.is_local(), metrics.provider_errors());
         let feed = Feed::new(Arc::clone(&live), db.clone(), alone);
         let (stop_feed, stop_recorder) = (CancellationToken::new(), CancellationToken::new());
         let (recorder, record) = Recorder::new(db.clone(), stop_recorder.clone());
@@ -118,7 +120,6 @@ impl Running {
         writers.spawn(async move { announcing.announce(stop).await });
         let start = Start { address: address.to_owned(), version: VERSION.to_owned() };
         let follower = Follower::new(feed.clone(), start).spawn(stop_feed.clone())?;
-        let results: Vec<&'static str> = std::iter::once(ACTIVE).chain(Inactive::ALL.map(Inactive::as_str)).collect();
         let app = App {
             config,
             db,
@@ -128,7 +129,7 @@ impl Running {
             writer,
             recorder,
             observations: Observations::default(),
-            metrics: Metrics::new(VERSION, &results),
+            metrics,
             clients: Clients::new(&outbound),
             outbound,
             upstream,

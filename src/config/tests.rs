@@ -266,6 +266,19 @@ fn trusted_proxies_are_networks_in_one_form() {
 }
 
 #[test]
+fn attack_18_providers_are_in_networks_of_ones_own_that_are_named() {
+    let name = "MCPA_PROVIDER_NETWORKS";
+    let config = load(&[(name, "10.20.0.7/16, fc00::/7,192.0.2.1")]).unwrap();
+    let found: Vec<_> = config.provider_networks.iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["10.20.0.0/16", "fc00::/7", "192.0.2.1/32"]);
+    for list in ["x", "10.0.0.1,", "0.0.0.0/0", "8.0.0.0/6", "::/0", "::ffff:0:0/96", "idp.example"] {
+        assert_eq!(wrong(&[(name, list)], &[]), [name], "{list}");
+    }
+    assert!(load(&[(name, "")]).unwrap().provider_networks.is_empty());
+    assert!(load(&[]).unwrap().provider_networks.is_empty(), "none unless they are named");
+}
+
+#[test]
 fn the_log_takes_levels_and_parts_with_levels() {
     for log in ["info", "WARN", "off", "info,mcp_authority::feed=debug", "mcp_authority[request{id=1}]=trace,error"] {
         assert_eq!(load(&[("MCPA_LOG", log)]).unwrap().log, log);

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use mcp_authority::jobs;
+use mcp_authority::providers;
 use serde_json::json;
 use sqlx::ConnectOptions;
 
@@ -24,7 +25,8 @@ fn both() -> String {
 async fn under(db: &TestDb, id: &str) -> i64 {
     let sql = format!(
         "select (select count(*) from secrets where secret_key = '{id}')
-              + (select count(*) from signing_keys where secret_key = '{id}' and private is not null)"
+              + (select count(*) from signing_keys where secret_key = '{id}' and private is not null)
+              + (select count(*) from providers where secret_key = '{id}')"
     );
     db.count(&sql).await
 }
@@ -39,6 +41,9 @@ async fn guarantee_18_a_new_secret_key_takes_over_at_next_use_and_the_old_one_ca
     let key = operator.key(&node, &server, &["tools/call"]).await;
     let unused = operator.key(&node, &server, &["tools/call"]).await;
     let token = key.session(&node, &server).await;
+    let body = json!({"name": "p", "kind": "openid", "settings": {"issuer": "https://login.example.com", "client_id": "c"},
+        "client_secret": "canary"});
+    let provider = crate::support::text(&operator.post(&node, "/v1/providers", body).await.created(), "id");
     node.stop().await;
 
     let node = start(&db, &both()).await;
@@ -47,6 +52,14 @@ async fn guarantee_18_a_new_secret_key_takes_over_at_next_use_and_the_old_one_ca
     // Signing keys are sealed anew without anybody's doing; digests when their secret is shown.
     let sealed = format!("select count(*) from signing_keys where secret_key = '{new}' and private is not null");
     node.until("sealed values moved", async || db.count(&sealed).await == 2).await;
+    let sealed = format!("select count(*) from providers where secret_key = '{new}'");
+    node.until("the secret at a provider moved", async || db.count(&sealed).await == 1).await;
+    let mut connection = node.app.db.reads().acquire().await.expect("a connection");
+    let found =
+        providers::by_id(&mut connection, provider.parse().expect("an id")).await.expect("read").expect("there");
+    let secret = found.client_secret.expect("its secret").open(&node.app.live.keyring, found.id).expect("opened");
+    assert_eq!(secret.reveal(), "canary");
+    drop(connection);
     assert!(server.accepts(&node, &key.key).await, "the old one still opens");
     assert!(server.accepts(&node, &token).await);
     let fresh = operator.key(&node, &server, &["tools/call"]).await;

@@ -14,6 +14,7 @@ use mcp_authority::providers::{
     Answer, Begun, ClientSecret, Person, Provider, ProviderKind, Rule, Settings, SignInWish, Upstream, UpstreamError,
 };
 use mcp_authority::secrets::Sealing;
+use mcp_authority::telemetry::ProviderErrors;
 use mcp_authority::types::clock::{BootInstant, Timestamp, wall_clock};
 use mcp_authority::types::id::{ProviderId, RoleId};
 use mcp_authority::types::keyring::Keyring;
@@ -100,7 +101,11 @@ impl Ours {
     pub(crate) fn with(outbound: Outbound, local: bool) -> Self {
         let keyring = Arc::new(Keyring::new(&[Zeroizing::new([7; 32])]).unwrap());
         let live = Arc::new(Live::new("https://authority.example/oauth", Arc::clone(&keyring)));
-        let ours = Self { upstream: Upstream::new(outbound, Arc::clone(&live), local), live, keyring };
+        let ours = Self {
+            upstream: Upstream::new(outbound, Arc::clone(&live), local, ProviderErrors::default()),
+            live,
+            keyring,
+        };
         ours.advance(0);
         ours
     }

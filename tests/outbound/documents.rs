@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mcp_authority::outbound::{Documents, Error, FAILED_FOR, FRESH_UNSAID, Failure, STALE_MAX, Shape};
+use mcp_authority::outbound::{Documents, Error, FAILED_FOR, FRESH_UNSAID, Failure, RENEWED_AFTER, STALE_MAX, Shape};
 use mcp_authority::types::clock::BootInstant;
 use url::Url;
 
@@ -195,4 +195,30 @@ async fn attack_20_documents_are_bounded_in_number_and_failures_throw_none_out()
         get(&texts, &server.url(&format!("/{number}")), start()).await.unwrap();
     }
     assert!(texts.len() <= 64, "{}", texts.len());
+}
+
+#[tokio::test]
+async fn a_fresh_document_is_renewed_once_in_a_while_whatever_is_met() {
+    let server = Server::start().await;
+    let (texts, url) = (documents(&server, 10), server.url("/keys"));
+    let renew = async |now| within(texts.renew(&url, now)).await.map(|text| text.as_str().to_owned());
+    server.replies(Reply::json("one"));
+    assert_eq!(renew(start()).await, Ok("one".to_owned()), "one that is not known yet is fetched");
+    server.replies(Reply::json("two"));
+    for _ in 0..50 {
+        assert_eq!(renew(start().plus(RENEWED_AFTER - AFTER)).await, Ok("one".to_owned()));
+    }
+    assert_eq!(server.asked(), 1, "a flood of unknown keys asks for nothing");
+    let later = start().plus(RENEWED_AFTER);
+    assert_eq!(get(&texts, &url, later).await, Ok("one".to_owned()), "nobody else asks while it is fresh");
+    assert_eq!(renew(later).await, Ok("two".to_owned()));
+    assert_eq!(server.asked(), 2);
+    // A host that is away takes nothing from those who need no newer one.
+    server.replies(Reply::status(503));
+    let away = later.plus(RENEWED_AFTER);
+    assert_eq!(renew(away).await, Ok("two".to_owned()));
+    assert_eq!(get(&texts, &url, away).await, Ok("two".to_owned()));
+    assert_eq!(server.asked(), 3);
+    assert_eq!(renew(away.plus(FAILED_FOR - AFTER)).await, Ok("two".to_owned()));
+    assert_eq!(server.asked(), 3, "nor is a failure asked for again at once");
 }

@@ -26,6 +26,7 @@ use crate::providers::error::{CheckError, UpstreamError};
 use crate::providers::person::{Answer, Begun, LoggedOut, Person, Remembered, SignInWish, UpstreamTokens};
 use crate::providers::settings::{OAuth2, OpenId, Settings};
 use crate::providers::{Provider, ProviderKind};
+use crate::telemetry::ProviderErrors;
 use crate::types::clock::BootInstant;
 use crate::types::redacted::Secret;
 use answer::{DEMO, check_issuer, demo, said_no};
@@ -49,6 +50,7 @@ pub struct Upstream {
     // For the secret keys and the database's clock.
     live: Arc<Live>,
     local: bool,
+    errors: ProviderErrors,
     configurations: Documents<Configuration, Unusable>,
     key_sets: Documents<KeySet, Unusable>,
 }
@@ -56,10 +58,10 @@ pub struct Upstream {
 impl Upstream {
     /// Knows nothing yet. `local`: the service is for this machine only, so that the demo provider may work.
     #[must_use]
-    pub fn new(outbound: Outbound, live: Arc<Live>, local: bool) -> Self {
+    pub fn new(outbound: Outbound, live: Arc<Live>, local: bool, errors: ProviderErrors) -> Self {
         let configurations = Documents::new(outbound.clone(), configuration::SHAPE);
         let key_sets = Documents::new(outbound.clone(), signed::SHAPE);
-        Self { outbound, live, local, configurations, key_sets }
+        Self { outbound, live, local, errors, configurations, key_sets }
     }
 
     /// Whether people can sign in with it here and now: not with one that is switched off, and not with the demo provider
@@ -75,6 +77,10 @@ impl Upstream {
     ///
     /// The provider is switched off, cannot be reached, or is not what its record says.
     pub async fn begin(&self, provider: &Provider, callback: &Url, wish: &SignInWish) -> Result<Begun, UpstreamError> {
+        self.counted(provider, self.begun(provider, callback, wish).await)
+    }
+
+    async fn begun(&self, provider: &Provider, callback: &Url, wish: &SignInWish) -> Result<Begun, UpstreamError> {
         self.usable(provider)?;
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let (state, nonce) = (CsrfToken::new_random(), Nonce::new_random());
@@ -114,6 +120,16 @@ impl Upstream {
     ///
     /// The provider said no or cannot be reached, or what came is not a good answer to this sign-in.
     pub async fn finish(
+        &self,
+        provider: &Provider,
+        callback: &Url,
+        remember: &Remembered,
+        answer: &Answer<'_>,
+    ) -> Result<Person, UpstreamError> {
+        self.counted(provider, self.finished(provider, callback, remember, answer).await)
+    }
+
+    async fn finished(
         &self,
         provider: &Provider,
         callback: &Url,
@@ -167,6 +183,7 @@ impl Upstream {
         self.ask_again(provider, tokens).await.map_err(|again| match again {
             Again::No => CheckError::Gone,
             Again::Failed(error) => {
+                self.errors.count(&provider.name);
                 tracing::warn!(provider = %provider.id, %error, "an identity provider could not be asked about a person");
                 CheckError::Unreachable
             }
@@ -221,6 +238,17 @@ impl Upstream {
         let token = signed::Token::read(logout_token).map_err(UpstreamError::Untrusted)?;
         let claims = self.with_keys(&endpoints, |keys| token.verify(keys)).await?;
         logout::read(&token, &claims, openid, self.live.now()).map_err(UpstreamError::Untrusted)
+    }
+
+    /// A person who declined is no error of the provider's.
+    fn counted<T>(&self, provider: &Provider, found: Result<T, UpstreamError>) -> Result<T, UpstreamError> {
+        if let Err(error) = &found
+            && !matches!(error, UpstreamError::Denied(_))
+        {
+            self.errors.count(&provider.name);
+            tracing::warn!(provider = %provider.id, %error, "somebody could not sign in with an identity provider");
+        }
+        found
     }
 
     fn usable(&self, provider: &Provider) -> Result<(), UpstreamError> {

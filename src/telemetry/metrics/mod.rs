@@ -87,6 +87,22 @@ struct Build {
     version: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfProvider {
+    provider: String,
+}
+
+/// Counts what went wrong at identity providers. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct ProviderErrors(Family<OfProvider, Counter>);
+
+impl ProviderErrors {
+    /// The provider of this name could not be asked, or its answer did not count.
+    pub fn count(&self, provider: &str) {
+        self.0.get_or_create(&OfProvider { provider: provider.to_owned() }).inc();
+    }
+}
+
 /// All metrics of one node. Every method may be called from any thread and never fails.
 pub struct Metrics {
     registry: Registry,
@@ -95,6 +111,7 @@ pub struct Metrics {
     audit: Audit,
     upkeep: Upkeep,
     http: Http,
+    providers: ProviderErrors,
 }
 
 impl Metrics {
@@ -105,7 +122,10 @@ impl Metrics {
         let mut registry = Registry::default();
         let build = Info::new(Build { version: version.to_owned() });
         registry.register("mcpa_build", "The running program", build);
+        let help = "Identity providers that could not be asked, or whose answer did not count";
+        let providers = ProviderErrors(add(&mut registry, "mcpa_provider_errors", help, Family::default()));
         Self {
+            providers,
             credentials: Credentials::register(&mut registry, results),
             feed: Feed::register(&mut registry),
             audit: Audit::register(&mut registry),
@@ -156,6 +176,12 @@ impl Metrics {
     /// A caller did not prove who it is. `kind` is the kind of credential that it showed.
     pub fn failed_authentication(&self, kind: &'static str) {
         self.credentials.failed.get_or_create(&OfKind { kind }).inc();
+    }
+
+    /// What counts the errors of identity providers.
+    #[must_use]
+    pub fn provider_errors(&self) -> ProviderErrors {
+        self.providers.clone()
     }
 
     /// How many keys there are in an environment and a state. A state that is empty now is set to 0, not left out.

@@ -15,7 +15,7 @@ fn page() -> String {
 const RESULTS: [&str; 2] = ["active", "unknown"];
 
 /// Every name that is written, with its type and labels.
-const METRICS: [(&str, &str, &str); 23] = [
+const METRICS: [(&str, &str, &str); 24] = [
     ("mcpa_audit_checkpoint_age_seconds", "gauge", ""),
     ("mcpa_audit_queue_depth", "gauge", ""),
     ("mcpa_audit_write_failures_total", "counter", ""),
@@ -31,6 +31,7 @@ const METRICS: [(&str, &str, &str); 23] = [
     ("mcpa_job_last_success_timestamp_seconds", "gauge", "job"),
     ("mcpa_keys", "gauge", "environment,state"),
     ("mcpa_lease_remaining_seconds", "gauge", ""),
+    ("mcpa_provider_errors_total", "counter", "provider"),
     ("mcpa_revocation_enforced_seconds", "histogram", ""),
     ("mcpa_revocations_total", "counter", "kind"),
     ("mcpa_rows_without_partition", "gauge", "table"),
@@ -54,6 +55,7 @@ fn used() -> Metrics {
     metrics.revocation("key");
     metrics.revocation_enforced(Duration::from_millis(3));
     metrics.failed_authentication("operator_key");
+    metrics.provider_errors().count("company");
     metrics.set_keys("prod", "active", 12);
     metrics.set_feed(77, Duration::from_millis(5));
     metrics.set_lease_remaining(Duration::from_millis(2500));
