@@ -21,6 +21,9 @@ use crate::types::credential;
 /// Parameters that hold secrets in OAuth and must be in the body (RFC 6750 §2.3, RFC 6749 §2.3.1).
 const SECRET_PARAMETERS: [&str; 6] = ["access_token", "token", "client_secret", "subject_token", "actor_token", "key"];
 
+/// Where a browser changes something by going there: that is how OAuth sends people on.
+const CHANGED_BY_GET: [&str; 3] = ["/oauth/authorize", "/oauth/sign-in/", "/oauth/callback/"];
+
 /// Refuses secrets in the URL: URLs end up in logs, histories and `Referer`.
 pub(super) async fn no_secret_in_query(request: Request, next: Next) -> Result<Response, Problem> {
     let uri = request.uri();
@@ -60,7 +63,8 @@ pub(super) async fn no_unknown_query(
 
 /// Runs what may change something as a task of its own, so that a caller who hangs up cancels nothing half way.
 pub(super) async fn tracked(State(app): AppState, request: Request, next: Next) -> Response {
-    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if reads && !CHANGED_BY_GET.iter().any(|prefix| request.uri().path().starts_with(prefix)) {
         return next.run(request).await;
     }
     let span = tracing::Span::current();
