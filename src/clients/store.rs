@@ -55,9 +55,15 @@ pub(super) async fn note_consent(tx: &mut PgConnection, id: &str) -> db::Result<
     Ok(done.rows_affected() == 1)
 }
 
-/// Notes that a client authenticated.
+/// Notes that a client authenticated. One that registered itself is in use only once somebody has agreed to it: naming it
+/// is free, and must not keep it from being forgotten.
 pub(super) async fn note_use(tx: &mut PgConnection, id: &str) -> db::Result<()> {
-    sqlx::query!("update clients set last_used_at = authority_now() where id = $1", id).execute(tx).await?;
+    sqlx::query!(
+        "update clients set last_used_at = authority_now() where id = $1 and (kind <> 'dynamic' or last_used_at is not null)",
+        id
+    )
+    .execute(tx)
+    .await?;
     Ok(())
 }
 

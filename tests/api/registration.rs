@@ -186,7 +186,9 @@ async fn clients_that_nobody_agrees_to_are_bounded_and_forgotten_and_others_neve
         let made = register(&world.node, &json!({"redirect_uris": ["http://localhost/cb"]})).await.created();
         (text(&made, "client_id"), text(&made, "client_secret"))
     };
-    let ((unused, _), (used, secret)) = (make().await, make().await);
+    let ((unused, unused_secret), (used, secret)) = (make().await, make().await);
+    // To show that it is there is free, and is no use.
+    asks(&world.node, &[], Some((&unused, &unused_secret))).await.authenticated();
     let operators =
         world.post("/v1/clients", json!({"client_name": "A", "redirect_uris": ["https://app.example"]})).await;
     let operators = text(&operators.created(), "id");
