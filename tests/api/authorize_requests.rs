@@ -307,6 +307,29 @@ async fn a_pushed_request_is_its_clients_once_and_for_a_minute() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn attack_27_what_is_sent_as_a_client_id_is_neither_kept_as_a_secret_nor_stops_the_audit() {
+    let scene = SignIns::new(&["tools/call"]).await;
+    let key = scene.world.key(&["tools/call"]).await;
+    for odd in [key.key.as_str(), "a\u{0}b", &"a".repeat(9_000)] {
+        for path in ["/oauth/par", "/oauth/authorize", "/oauth/token"] {
+            let form = scene.asked().with("client_id", odd).parameters;
+            let reply = scene.node().send(scene.node().request(Method::POST, path).form(&form)).await;
+            assert!(matches!(reply.status.as_u16(), 400 | 401), "{path}: {}", reply.text);
+        }
+    }
+    scene.world.node.until("all is written", async || scene.world.node.app.recorder.waiting() == 0).await;
+    scene.world.post("/v1/agents", json!({"name": "the audit goes on"})).await.created();
+    for (table, column) in [("flows", "client_id"), ("audit_entries", "body::text"), ("flow_steps", "detail")] {
+        let sql = format!(
+            "select count(*) from {table} where strpos({column}, '{}') > 0 or length({column}) > 2000",
+            key.key
+        );
+        assert_eq!(scene.world.db.count(&sql).await, 0, "{table}");
+    }
+    scene.world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_pushed_is_checked_and_so_is_who_pushes_it() {
     let scene = SignIns::new(&["tools/call"]).await;
     let push = async |asked: &Asked| {

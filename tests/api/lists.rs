@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mcp_authority::types::id::UserId;
 use mcp_authority::types::keyring::Keyring;
 use mcp_authority::types::page::LOOKED_AT_MAX;
 use reqwest::Method;
@@ -91,6 +92,12 @@ async fn every_list_can_be_walked_one_by_one() {
         let key = operator.key_with(&node, body).await;
         key.session(&node, &server).await;
         operator.post(&node, "/v1/revocations", json!({"kind": "key", "id": key.id})).await.created();
+        let client = json!({"client_name": "c", "redirect_uris": ["https://c.example.com/callback"]});
+        operator.post(&node, "/v1/clients", client).await.created();
+        let provider = json!({"name": format!("i{index}"), "title": "P", "kind": "demo"});
+        let provider = text(&operator.post(&node, "/v1/providers", provider).await.created(), "id");
+        let user = UserId::random();
+        db.execute(&format!("insert into users (id, provider_id, subject) values ('{user}', '{provider}', 's')")).await;
         last = Some(key);
     }
     assert!(last.is_some());

@@ -21,10 +21,13 @@ use crate::http::request_id::RequestId;
 use crate::observations::{Owner, Place};
 use crate::types::caller::Caller;
 use crate::types::clock::Timestamp;
-use crate::types::credential::{Kind, Presented};
+use crate::types::credential::{self, Kind, Presented};
 use crate::types::id::{KeyId, ServerId};
 
 pub(super) use crate::http::oauth::application::{authenticate_application, resolve, shows_application};
+
+/// Characters of a client's name that are recorded when it is refused.
+const CLIENT_CHARS_MAX: usize = 300;
 
 /// An authenticated caller.
 pub(super) enum Client {
@@ -116,8 +119,10 @@ pub(super) fn failed_as(app: &App, asking: &Asking, cause: &'static str, client:
     match app.failures.count(asking.address, client) {
         Ok(()) => {
             let mut entry = Entry::new(&asking.by("unknown".to_owned()), "client.refused").refused(cause);
-            if let Some(client) = client {
-                entry = entry.on(client);
+            // Whatever stands there was sent by anybody: a secret in the wrong place, or without end, is not kept.
+            if let Some(client) = client.filter(|client| !credential::looks_like_one(client)) {
+                let plain = client.chars().filter(|sign| !sign.is_control()).take(CLIENT_CHARS_MAX);
+                entry = entry.on(&plain.collect::<String>());
             }
             if !app.recorder.record(entry) {
                 app.metrics.audit_write_failure();

@@ -148,7 +148,7 @@ pub(super) const SEARCHES: &[List] = &[
     },
     List {
         operation: "list_users",
-        statement: "from users where provider_id = $1 order by provider_id",
+        statement: "from users where provider_id between $1 and $1",
         parameters: 2,
         given: &[&[(1, PROVIDER), (2, LOOKED_AT)]],
     },
