@@ -228,9 +228,9 @@ async fn other_grants_and_other_bodies_are_refused() {
         world.node.send(request.header(header::CONTENT_TYPE, kind).body(body.to_owned()))
     };
     let form = "application/x-www-form-urlencoded";
-    post("grant_type=authorization_code", form).await.refused(400, "unsupported_grant_type");
+    post("grant_type=authorization_code&code=x&code_verifier=x", form).await.refused(400, "unauthorized_client");
     post("grant_type=password", form).await.refused(400, "unsupported_grant_type");
-    post("grant_type=refresh_token&refresh_token=x", form).await.refused(400, "unsupported_grant_type");
+    post("grant_type=refresh_token&refresh_token=x", form).await.refused(400, "unauthorized_client");
     post("grant_type=", form).await.refused(400, "invalid_request");
     post("scope=*", form).await.refused(400, "invalid_request");
     post("{\"grant_type\":\"client_credentials\"}", "application/json").await.refused(415, "invalid_request");

@@ -27,8 +27,11 @@ const OFFLINE_ACCESS: &str = "offline_access";
 
 impl Request<'_> {
     fn application(&self) -> Result<(&Application, ClientId), OAuthError> {
-        let Asker::Application(application) = self.client else {
-            return Err(failed(self.app, self.asking, Inactive::WrongType, None));
+        let application = match self.client {
+            Asker::Application(application) => application,
+            // An agent's key has no person behind it.
+            Asker::Key(_) => return Err(Refusal::UnauthorizedClient.into()),
+            Asker::Nobody => return Err(failed(self.app, self.asking, Inactive::Malformed, None)),
         };
         // Nobody agreed to a client that has no row.
         Ok((application, application.id.ok_or(Refusal::InvalidGrant)?))
