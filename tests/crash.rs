@@ -97,6 +97,20 @@ impl Service {
         if status.is_success() { Some(serde_json::from_str(&text).expect("JSON")) } else { None }
     }
 
+    /// Waits until the node has applied all that the database holds. Before that it may answer from memory as it was before the
+    /// crash, for as long as its lease runs: what was never acknowledged may look undone then, and be done.
+    async fn current(&self, operator: &str) {
+        let began = Instant::now();
+        loop {
+            let nodes = self.read(operator, "/v1/nodes").await;
+            if nodes["items"].as_array().expect("a list").iter().all(|node| node["behind"] == 0) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{nodes}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// What a path holds. A node that comes back from a database that crashed says for a moment that it is not current.
     async fn read(&self, key: &str, path: &str) -> Value {
         let began = Instant::now();
@@ -303,6 +317,7 @@ async fn attack_8_what_was_acknowledged_survives_every_kill_and_what_was_taken_a
         }
         if postgres {
             service.ready().await;
+            service.current(&told.operator).await;
         } else {
             service.kill();
             service = Service::start(&data, port).await;

@@ -231,9 +231,9 @@ def served(authority: Authority) -> Iterator[People]:
 @contextmanager
 def chromium(elsewhere: Site) -> Iterator[Browser]:
     """A headless Chromium of this machine that reaches this machine alone."""
-    named = os.environ.get("MCPA_CHROMIUM")
+    named = os.environ.get("CHROMIUM")
     program = named or next(filter(None, map(shutil.which, BROWSERS)), None)
-    assert program, "Chromium is missing: run `scripts/setup test`, or name one with MCPA_CHROMIUM"
+    assert program, "Chromium is missing: run `scripts/setup test`, or name one with CHROMIUM"
     known = ",".join(f"MAP {host} 127.0.0.1:{elsewhere.port}" for host in ELSEWHERE)
     rules = f"{known},MAP * ~NOTFOUND,EXCLUDE 127.0.0.1"
     # Text in shades of one colour: pictures become half as large.

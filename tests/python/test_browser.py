@@ -28,7 +28,7 @@ from people import (
 from support import ROOT
 
 SCREENS: Final = ROOT / "docs" / "screens"
-"""Pictures of the pages; ``MCPA_SCREENS=write`` makes them anew."""
+"""Pictures of the pages; ``SCREENS=write`` makes them anew."""
 
 SCREEN_BYTES_MAX: Final = 60_000
 SCREEN_COLOURS: Final = 48
@@ -391,14 +391,14 @@ def named(page: Callable[..., None]) -> str:
 
 def picture(page: Page, name: str) -> None:
     """Keeps how it looks, when that is wanted."""
-    if os.environ.get("MCPA_SCREENS") == "write":
+    if os.environ.get("SCREENS") == "write":
         SCREENS.mkdir(exist_ok=True)
         file = SCREENS / f"{name}.png"
         drawn = Image.open(BytesIO(page.screenshot(full_page=True)))
         drawn.quantize(SCREEN_COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
         assert file.stat().st_size < SCREEN_BYTES_MAX, name
     else:
-        assert (SCREENS / f"{name}.png").is_file(), f"make it with MCPA_SCREENS=write: {name}"
+        assert (SCREENS / f"{name}.png").is_file(), f"make it with SCREENS=write: {name}"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
