@@ -117,7 +117,7 @@ impl Clients {
         ClientUrl::parse(client_id).is_ok_and(|url| !self.documents.is_known(&url, now))
     }
 
-    /// Notes that a client authenticated, for lists; at most once in [`NOTED_EVERY`] on this node.
+    /// Notes that a client authenticated, for lists; at most once in an hour on this node.
     ///
     /// # Errors
     ///

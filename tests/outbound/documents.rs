@@ -206,7 +206,7 @@ async fn a_fresh_document_is_renewed_once_in_a_while_whatever_is_met() {
     assert_eq!(renew(start()).await, Ok("one".to_owned()), "one that is not known yet is fetched");
     server.replies(Reply::json("two"));
     for _ in 0..50 {
-        assert_eq!(renew(start().plus(RENEWED_AFTER - AFTER)).await, Ok("one".to_owned()));
+        assert_eq!(renew(start().plus(RENEWED_AFTER.saturating_sub(AFTER))).await, Ok("one".to_owned()));
     }
     assert_eq!(server.asked(), 1, "a flood of unknown keys asks for nothing");
     let later = start().plus(RENEWED_AFTER);
@@ -219,6 +219,6 @@ async fn a_fresh_document_is_renewed_once_in_a_while_whatever_is_met() {
     assert_eq!(renew(away).await, Ok("two".to_owned()));
     assert_eq!(get(&texts, &url, away).await, Ok("two".to_owned()));
     assert_eq!(server.asked(), 3);
-    assert_eq!(renew(away.plus(FAILED_FOR - AFTER)).await, Ok("two".to_owned()));
+    assert_eq!(renew(away.plus(FAILED_FOR.saturating_sub(AFTER))).await, Ok("two".to_owned()));
     assert_eq!(server.asked(), 3, "nor is a failure asked for again at once");
 }
