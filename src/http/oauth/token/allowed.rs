@@ -51,12 +51,14 @@ impl Request<'_> {
             && self.form.get("redirect_uri").is_none_or(|uri| uri == code.redirect_uri);
         if !right {
             // Whoever cannot prove that it asked for the code may neither use nor end it (OAuth 2.1 §4.1.3).
+            drop(tx);
             return Err(self.refuse(&code.flow_id, "code_verifier_or_redirect_uri").await);
         }
         if code.used {
             return self.burn(tx, &code, "code_replayed").await;
         }
         if code.expired {
+            drop(tx);
             return Err(self.refuse(&code.flow_id, "code_expired").await);
         }
         let family = SessionId::at(self.app.live.now());

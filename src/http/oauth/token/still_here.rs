@@ -8,6 +8,7 @@ use crate::http::oauth::client::Asking;
 use crate::http::oauth::error::OAuthError;
 use crate::http::v1::revocations::enforce;
 use crate::providers::{self, CheckError, Person};
+use crate::refusal::Code;
 use crate::revocations::{Kind, New};
 use crate::sessions::Refusal;
 use crate::settings;
@@ -62,7 +63,11 @@ async fn renew(app: &App, asking: &Asking, user: UserId, person: &Person) -> Res
     let mut tx = app.db.begin().await?;
     let by = asking.by("system".to_owned());
     let narrowed = users::renew(&mut tx, &by, app.sealing(&secret_key), user, person).await;
-    let narrowed = narrowed.map_err(|_| Refusal::InvalidGrant)?;
+    let narrowed = narrowed.map_err(|refused| match refused.code {
+        Code::Unauthenticated | Code::NotFound => Refusal::InvalidGrant.into(),
+        // That the database is away says nothing of the person.
+        _ => OAuthError::from(refused),
+    })?;
     let done = app.db.commit(tx).await?;
     // A role that is gone is gone everywhere before the next token is made.
     if narrowed && !app.feed.enforced(done).await.complete {
