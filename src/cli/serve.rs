@@ -149,6 +149,8 @@ async fn answer(
     listeners: Listeners,
     private: Option<&mut Embedded>,
 ) -> Result<(), Failure> {
+    // Before anything answers: who sees this node ready may stop it at once, and it ends in order.
+    let signals = Signals::watched()?;
     let (address, grace) = (listeners.main.local_addr()?, config.shutdown);
     let running = Running::start(config, db, &address.to_string())?;
     let app = Arc::clone(&running.app);
@@ -163,8 +165,11 @@ async fn answer(
         let stop = stop.clone();
         tasks.spawn(async move { tls.watch(CERTIFICATE_LOOK_EVERY, stop).await });
     }
-    announce(&app, address).await;
-    let ended = until_stopped(private, &app).await;
+    tasks.spawn({
+        let (app, stop) = (Arc::clone(&app), stop.clone());
+        async move { stop.run_until_cancelled(announce(&app, address)).await }
+    });
+    let ended = until_stopped(signals, private, &app).await;
     tracing::info!("stopping: no new requests, running ones may end");
     stop.cancel();
     tasks.close();
@@ -188,10 +193,21 @@ async fn announce(app: &App, address: SocketAddr) {
     }
 }
 
+/// The signals that end the service. One that arrives before they are watched ends the process as it stands; one that
+/// arrives later is kept until it is asked for.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watched() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+}
+
 /// Until a signal; a private PostgreSQL that dies meanwhile is started again.
-async fn until_stopped(mut private: Option<&mut Embedded>, app: &App) -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn until_stopped(mut signals: Signals, mut private: Option<&mut Embedded>, app: &App) -> Result<(), Failure> {
     loop {
         let died = async {
             match private.as_deref_mut() {
@@ -200,11 +216,11 @@ async fn until_stopped(mut private: Option<&mut Embedded>, app: &App) -> Result<
             }
         };
         let status = tokio::select! {
-            _ = terminate.recv() => {
-                drain(app, &mut terminate, &mut interrupt).await;
+            _ = signals.terminate.recv() => {
+                drain(app, &mut signals).await;
                 return Ok(());
             }
-            _ = interrupt.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
             died = died => died?,
         };
         tracing::error!(status, "the private PostgreSQL ended by itself; it is started again");
@@ -216,15 +232,15 @@ async fn until_stopped(mut private: Option<&mut Embedded>, app: &App) -> Result<
 
 /// Readiness says that this node goes, and requests are taken for a while longer, so that a load balancer has looked
 /// before a connection is refused. A second signal ends the wait.
-async fn drain(app: &App, terminate: &mut Signal, interrupt: &mut Signal) {
+async fn drain(app: &App, signals: &mut Signals) {
     app.draining.store(true, Ordering::Relaxed);
     if !app.config.drain.is_zero() {
         tracing::info!(seconds = app.config.drain.as_secs(), "readiness says no; requests are still taken");
     }
     tokio::select! {
         () = tokio::time::sleep(app.config.drain) => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = signals.terminate.recv() => {}
+        _ = signals.interrupt.recv() => {}
     }
 }
 

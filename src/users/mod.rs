@@ -22,7 +22,7 @@ use crate::types::page::{After, Listed, Page};
 
 pub use consents::{ConsentRow, agreed, consent, expire_consents, load_all_consents, load_some_consents};
 pub use logins::{LOGIN_SECONDS, LOGINS_MAX, Login, end_logins, expire_logins, log_in, log_out, logged_in};
-pub use sign_in::{Check, SignedIn, due_check, not_asked, renew, sign_in};
+pub use sign_in::{Check, SignedIn, due_check, is_overdue, not_asked, renew, sign_in};
 pub use store::{Row, UserRole, load_all, load_all_roles, load_some, load_some_roles, permissions_of};
 
 /// A person as operators read it.

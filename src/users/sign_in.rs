@@ -116,17 +116,24 @@ pub async fn due_check(db: &Db, keyring: &Keyring, user: UserId) -> db::Result<O
     Ok(Some(Check { provider, tokens }))
 }
 
-/// Notes that a provider could not be asked. Returns whether it vouched for the person so many seconds ago at most.
+/// Notes that a provider could not be asked: another may try.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn not_asked(db: &Db, user: UserId) -> db::Result<()> {
+    let mut tx = db.begin().await?;
+    store::release_check(&mut tx, user).await?;
+    db::commit(tx).await
+}
+
+/// Whether nobody has vouched for a person for longer than the grace. What was vouched for a moment ago never is.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn not_asked(db: &Db, user: UserId, seconds: i32) -> db::Result<bool> {
-    let mut tx = db.begin().await?;
-    store::release_check(&mut tx, user).await?;
-    let vouched = store::is_vouched_for(&mut tx, user, seconds).await?;
-    db::commit(tx).await?;
-    Ok(vouched)
+pub async fn is_overdue(conn: &mut PgConnection, user: UserId, grace_seconds: i32) -> db::Result<bool> {
+    store::is_overdue(conn, user, grace_seconds.max(CHECK_EVERY_SECONDS)).await
 }
 
 /// Name, address, roles and tokens become those of now. Only what differs is written: every change of a name or a role

@@ -157,17 +157,17 @@ pub(super) async fn release_check(conn: &mut PgConnection, user: UserId) -> db::
     Ok(())
 }
 
-/// Whether a person's provider vouched for it so many seconds ago at most.
-pub(super) async fn is_vouched_for(conn: &mut PgConnection, user: UserId, seconds: i32) -> db::Result<bool> {
+/// Whether a person's provider last vouched for it longer than so many seconds ago.
+pub(super) async fn is_overdue(conn: &mut PgConnection, user: UserId, seconds: i32) -> db::Result<bool> {
     let row = sqlx::query!(
         r#"select exists (select from user_checks where user_id = $1
-                          and checked_at > authority_now() - make_interval(secs => $2)) as "vouched!""#,
+                          and checked_at <= authority_now() - make_interval(secs => $2)) as "overdue!""#,
         user.as_str(),
         f64::from(seconds),
     )
     .fetch_one(conn)
     .await?;
-    Ok(row.vouched)
+    Ok(row.overdue)
 }
 
 pub(super) async fn set_disabled(tx: &mut PgConnection, user: UserId, disabled: bool) -> db::Result<()> {

@@ -205,3 +205,30 @@ async fn a_family_ends_when_nobody_used_it_for_long_and_after_ninety_days() {
     person.refresh(&world.node, &used.refresh, &[]).await.refused(400, "invalid_grant");
     world.node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_cannot_be_asked_is_waited_for_as_long_as_the_grace_and_by_nobody_for_longer() {
+    let world = World::new().await;
+    let person = Person::new(&world, &["tools/call"]).await;
+    let user = person.user;
+    let mut tokens = person.tokens(&world).await;
+    world.patch("/v1/settings", json!({"provider_grace_seconds": 3_600})).await.ok();
+    world.db.execute(&format!("insert into user_checks (user_id) values ('{user}')")).await;
+    world.advance(3_500).await;
+    tokens = Tokens::of(&person.refresh(&world.node, &tokens.refresh, &[]).await.ok());
+    world.advance(200).await;
+    // While somebody else asks the provider, its answer is waited for: it is no way around the question.
+    let asks = |until: &str| format!("update user_checks set asking_until = {until} where user_id = '{user}'");
+    world.db.execute(&asks("authority_now() + interval '30 seconds'")).await;
+    let reply = person.refresh(&world.node, &tokens.refresh, &[]).await;
+    assert_eq!(reply.headers["retry-after"], "1");
+    reply.refused(503, "temporarily_unavailable");
+    world.db.execute(&asks("null")).await;
+    let both = join_all((0..2).map(|_| person.refresh(&world.node, &tokens.refresh, &[]))).await;
+    assert!(both.iter().all(|reply| reply.status != 200), "{both:?}");
+    person.refresh(&world.node, &tokens.refresh, &[]).await.refused(400, "invalid_grant");
+    // The provider is back, and vouches.
+    world.db.execute(&format!("update user_checks set checked_at = authority_now() where user_id = '{user}'")).await;
+    person.refresh(&world.node, &tokens.refresh, &[]).await.ok();
+    world.node.stop().await;
+}

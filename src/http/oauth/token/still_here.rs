@@ -22,18 +22,25 @@ use crate::users::{self, Check};
 ///
 /// [`Refusal::InvalidGrant`] when the person may not be here any more, or nobody has known for too long.
 pub(super) async fn ask(app: &App, asking: &Asking, user: UserId) -> Result<(), OAuthError> {
-    let Some(check) = users::due_check(&app.db, &app.live.keyring, user).await? else { return Ok(()) };
+    let Some(check) = users::due_check(&app.db, &app.live.keyring, user).await? else {
+        // Vouched for a moment ago; or another request asks just now, and its answer counts everywhere. Whoever waits for no
+        // answer has the grace and no more: else two requests at a time would need no provider.
+        return if overdue(app, user).await? { Err(OAuthError::unavailable()) } else { Ok(()) };
+    };
     match check_with(app, &check).await? {
         Asked::Vouched(person) => renew(app, asking, user, &person).await,
         Asked::Gone => gone(app, asking, user).await,
         Asked::Nothing => {
-            let mut connection = app.db.reads().acquire().await.map_err(db::Error::from)?;
-            let grace = settings::get(&mut connection).await?.provider_grace_seconds;
-            drop(connection);
-            let vouched = users::not_asked(&app.db, user, grace).await?;
-            if vouched { Ok(()) } else { Err(Refusal::InvalidGrant.into()) }
+            users::not_asked(&app.db, user).await?;
+            if overdue(app, user).await? { Err(Refusal::InvalidGrant.into()) } else { Ok(()) }
         }
     }
+}
+
+async fn overdue(app: &App, user: UserId) -> Result<bool, OAuthError> {
+    let mut connection = app.db.reads().acquire().await.map_err(db::Error::from)?;
+    let grace = settings::get(&mut connection).await?.provider_grace_seconds;
+    Ok(users::is_overdue(&mut connection, user, grace).await?)
 }
 
 enum Asked {
