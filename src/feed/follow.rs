@@ -1,7 +1,8 @@
 //! The follower: its own thread, its own runtime, its own connection. It applies the feed in order and renews the lease.
 //!
 //! A round is one transaction: the node's row is renewed first, then the feed is read from the last applied number on,
-//! inclusive. Only when its COMMIT succeeded may answers be given until the instant before it was sent plus the lease.
+//! inclusive, put in place, and acknowledged. Only when the COMMIT succeeded may answers be given until the instant before the
+//! round was sent plus the lease.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -234,15 +235,23 @@ impl Follower {
         let read = batch.read(&mut tx).await?;
         read.read_small(&mut tx, &self.feed.live, &self.feed.shared).await?;
         let others = nodes::others(&mut tx).await?;
-        tx.commit().await?;
         // Before anything can be answered: what is made from here on must be readable on every node.
         self.choose_secret_key(&others);
-        self.beat += 1;
-        self.feed.shared.beat.store(self.beat, Ordering::Relaxed);
+        // What was read is committed, whatever becomes of this round: it counts at once, and the row says so with the beat that
+        // proves it. Only the lease waits for the COMMIT.
         let notices = read.publish(&self.feed.live, &mut self.pools, last.position);
         // Before the round is published: whoever then finds its queue empty has all that the lease covers.
         self.feed.shared.subscribers.tell(notices);
         self.applied = Some(last);
+        self.feed.shared.applied.send_replace(last.position);
+        if last.position != applied.position
+            && !nodes::acknowledge(&mut tx, self.node, self.beat + 1, last.position).await?
+        {
+            return Err(Lost::Removed);
+        }
+        tx.commit().await?;
+        self.beat += 1;
+        self.feed.shared.beat.store(self.beat, Ordering::Relaxed);
         self.note_leases(&beat);
         let whole = count < ENTRIES_MAX;
         let before = self.feed.live.round();
@@ -251,13 +260,6 @@ impl Follower {
             if on(Protection::LeaseFromSent) { (sent, wall) } else { (BootInstant::now(), wall_clock()) };
         let round = Round { sent, wall, database: beat.now.into(), lease, position: last.position };
         self.feed.live.publish(if whole { round } else { Round { position: last.position, ..before } });
-        self.feed.shared.applied.send_replace(last.position);
-        // At once, and not with the next beat: a revoking call waits for it.
-        if last.position != applied.position
-            && !nodes::acknowledge(connection, self.node, self.beat, last.position).await?
-        {
-            return Err(Lost::Removed);
-        }
         self.watch(connection, &others, &beat).await?;
         self.forget();
         Ok(!whole)

@@ -91,9 +91,9 @@ pub async fn beat(tx: &mut PgConnection, id: Uuid, last: i64, applied: Position)
     }))
 }
 
-/// Says in a node's row what it has applied since its beat `last`. False when the row is not as this node left it. That the
-/// row has this beat proves that the database has what the node read before it, also after a failover: a standby holds a
-/// prefix of what its primary wrote.
+/// Says in a node's row what it has applied, in the transaction that brought it to the beat `last`. False when the row is not
+/// as this node left it. That the row has this beat proves that the database has what the node read before it, also after a
+/// failover: a standby holds a prefix of what its primary wrote.
 ///
 /// # Errors
 ///
