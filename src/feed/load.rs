@@ -25,6 +25,9 @@ use crate::servers;
 use crate::settings;
 use crate::signing;
 
+/// All sees one state. Keys, secrets and grants are put together in the database's memory, not in files of its.
+const BEGIN: &str = "begin isolation level repeatable read, read only; set local work_mem = '64MB'";
+
 /// Why the memory could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -57,7 +60,7 @@ pub(super) async fn load(
     shared: &Shared,
     pools: &mut Pools,
 ) -> Result<Loaded, Error> {
-    let mut tx = connection.begin_with("begin isolation level repeatable read, read only").await?;
+    let mut tx = connection.begin_with(BEGIN).await?;
     let head = store::head(&mut tx).await?;
     let installation = settings::installation(&mut tx).await?;
     load_settings(&mut tx, live).await?;
@@ -71,38 +74,39 @@ pub(super) async fn load(
     Ok(Loaded { position: head.position, mark: head.mark, installation })
 }
 
-/// Loads keys, each in its place before the next is read. What belongs to other holders is returned.
+/// Loads keys, each with its secret and its grants. What belongs to other holders is returned.
 async fn load_keys(tx: &mut PgConnection, memory: &mut Memory, pools: &mut Pools) -> Result<Parts, Error> {
     let mut parts = Parts::default();
     let keys = &mut memory.keys;
-    keys::load_all(tx, |row| {
-        if let Some((id, key)) = bare_key(&row, pools) {
-            keys.insert(id, Arc::new(key));
-        }
-    })
-    .await?;
-    secrets::load_all(tx, |row| match row.owner.parse() {
-        Ok(id) => {
-            // A revoked key whose secrets have ended is not kept.
-            if let Some(key) = find(keys, &id) {
-                key.secrets.add(version(&row));
-            }
-        }
-        Err(_) => parts.add_secret(row),
-    })
-    .await?;
     // Few different ones, which are read once and have their texts in common.
     let mut known = HashMap::new();
-    grants::load_all(tx, |row| {
+    keys::load_all(tx, |row| {
+        let Some(id) = row.key.id.parse().ok() else { return };
+        if find(keys, &id).is_none()
+            && let Some((id, key)) = bare_key(&row.key, pools)
+        {
+            keys.insert(id, Arc::new(key));
+        }
+        let Some(key) = find(keys, &id) else { return };
+        if let Some(secret) = &row.secret {
+            key.secrets.add(version(secret));
+        }
+        let Some(row) = row.grant else { return };
         let read = |(server, permissions): &(String, Vec<String>)| grant(server, permissions);
         let grant = known.entry((row.server_id, row.permissions)).or_insert_with_key(read).clone();
-        let only = row.holder.parse().ok().and_then(|id| find(keys, &id)).filter(|key| key.grants.is_empty());
-        match (only, &grant) {
-            (Some(key), Some(grant)) => key.grants = pools.grants.share(std::slice::from_ref(grant)),
+        match &grant {
+            Some(grant) if key.grants.is_empty() => key.grants = pools.grants.share(std::slice::from_ref(grant)),
             _ => parts.add_grant(row.holder, grant),
         }
     })
     .await?;
+    for row in secrets::load_others(tx).await? {
+        parts.add_secret(row);
+    }
+    for row in grants::load_others(tx).await? {
+        let grant = grant(&row.server_id, &row.permissions);
+        parts.add_grant(row.holder, grant);
+    }
     for row in roles::load_key_roles(tx).await? {
         parts.add_role(row);
     }

@@ -86,6 +86,7 @@ impl Parts {
         if let Some(mut grants) = self.grants.remove(id) {
             grants.extend_from_slice(&key.grants);
             grants.sort_by_key(|grant| grant.server);
+            grants.dedup_by_key(|grant| grant.server);
             key.grants = pools.grants.share(&grants);
         }
         if let Some(mut roles) = self.roles.remove(id) {

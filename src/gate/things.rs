@@ -78,8 +78,11 @@ impl Secrets {
     /// No version at all.
     pub(super) const NONE: Self = Self(Versions::None);
 
-    /// Adds a version, in any order; the newest two stay.
+    /// Adds a version, in any order; the newest two stay. One that is there already stays as it is.
     pub fn add(&mut self, version: Version) {
+        if self.versions().iter().any(|known| known.number == version.number) {
+            return;
+        }
         let two = |one: Version, other: Version| {
             Versions::Two(Box::new(if one.number > other.number { [one, other] } else { [other, one] }))
         };

@@ -15,7 +15,7 @@ use crate::types::caller::Caller;
 use crate::types::object;
 use crate::types::permission::Permissions;
 
-pub use store::{OnServer, Row, load_all, load_some, on_server, remove, servers_of};
+pub use store::{OnServer, Row, load_others, load_some, on_server, remove, servers_of};
 
 /// Servers that a key or a role may have grants on.
 pub const GRANTS_MAX: usize = 100;

@@ -1,9 +1,9 @@
 //! SQL of grants.
 
-use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 
 use crate::db;
+use crate::types::id::KeyId;
 
 /// A grant as it is stored.
 pub struct Row {
@@ -137,17 +137,19 @@ pub async fn on_server(
     .await?)
 }
 
-/// All grants, of every project, each handed over as it arrives.
+/// All grants of whatever is no API key: those come with their keys.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn load_all(connection: &mut PgConnection, mut each: impl FnMut(Row)) -> db::Result<()> {
-    let mut rows = sqlx::query_as!(Row, "select holder, server_id, permissions from grants").fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        each(row);
-    }
-    Ok(())
+pub async fn load_others(connection: &mut PgConnection) -> db::Result<Vec<Row>> {
+    Ok(sqlx::query_as!(
+        Row,
+        "select holder, server_id, permissions from grants where not starts_with(holder, $1)",
+        KeyId::PREFIX,
+    )
+    .fetch_all(connection)
+    .await?)
 }
 
 /// The grants of the holders named.

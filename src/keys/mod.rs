@@ -23,7 +23,7 @@ use crate::types::page::{After, Listed, Page};
 
 pub use change::{Change, change};
 pub use issue::{NewKey, issue};
-pub use store::{Row, load_all, load_some};
+pub use store::{Joined, Row, load_all, load_some};
 
 const NAME_CHARS_MAX: usize = 200;
 /// Roles that a key may have.

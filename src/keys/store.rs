@@ -5,7 +5,10 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::db;
+use crate::grants;
 use crate::keys::Filter;
+use crate::secrets;
+use crate::secrets::Digest;
 use crate::types::page;
 use crate::types::page::{After, Page};
 
@@ -329,20 +332,51 @@ pub struct Row {
     pub revoked: bool,
 }
 
-/// All keys, of every project, each handed over as it arrives.
+/// A key beside one of its secret's versions and one of its grants, if it has any.
+pub struct Joined {
+    /// The key.
+    pub key: Row,
+    /// A version of its secret.
+    pub secret: Option<secrets::Row>,
+    /// A grant.
+    pub grant: Option<grants::Row>,
+}
+
+/// All keys, of every project, each handed over as it arrives: once for each version of its secret with each of its grants. Most
+/// have one of either, and what a node reads at its start costs by the row.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn load_all(connection: &mut PgConnection, mut each: impl FnMut(Row)) -> db::Result<()> {
-    let mut rows = sqlx::query_as!(
-        Row,
-        r#"select id, agent_id, environment, allowed_cidrs, direct, disabled, revoked_at is not null as "revoked!" from keys k
-           where revoked_at is null or exists (select from secrets s where s.owner = k.id and s.expires_at > authority_now())"#,
+pub async fn load_all(connection: &mut PgConnection, mut each: impl FnMut(Joined)) -> db::Result<()> {
+    let mut rows = sqlx::query!(
+        r#"select k.id, k.agent_id, k.environment, k.allowed_cidrs, k.direct, k.disabled, k.revoked_at is not null as "revoked!",
+                  s.version as "version?", s.secret_key as "secret_key?", s.digest as "digest?: Digest",
+                  s.created_at as "created_at?", s.expires_at as "expires_at?",
+                  g.server_id as "server_id?", g.permissions as "permissions?"
+           from keys k left join secrets s on s.owner = k.id left join grants g on g.holder = k.id
+           where k.revoked_at is null or s.expires_at > authority_now()"#
     )
     .fetch(connection);
     while let Some(row) = rows.try_next().await? {
-        each(row);
+        let secret = row.version.zip(row.secret_key).zip(row.digest.zip(row.created_at));
+        let secret = secret.map(|((version, secret_key), (digest, created_at))| {
+            let (owner, expires_at) = (row.id.clone(), row.expires_at);
+            secrets::Row { owner, version, secret_key, digest, created_at, expires_at }
+        });
+        let grant = row.server_id.zip(row.permissions);
+        let grant =
+            grant.map(|(server_id, permissions)| grants::Row { holder: row.id.clone(), server_id, permissions });
+        let key = Row {
+            id: row.id,
+            agent_id: row.agent_id,
+            environment: row.environment,
+            allowed_cidrs: row.allowed_cidrs,
+            direct: row.direct,
+            disabled: row.disabled,
+            revoked: row.revoked,
+        };
+        each(Joined { key, secret, grant });
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 mod store;
 
-pub use store::{InUse, Rehash, Row, Use, load_all, load_some, record_uses, rehash, secret_keys_in_use};
+pub use store::{Digest, InUse, Rehash, Row, Use, load_others, load_some, record_uses, rehash, secret_keys_in_use};
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;

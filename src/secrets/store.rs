@@ -1,11 +1,11 @@
 //! SQL of secrets.
 
-use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::db;
 use crate::secrets::Shown;
+use crate::types::id::KeyId;
 
 pub(super) struct Version {
     pub(super) number: i32,
@@ -195,7 +195,8 @@ pub async fn rehash(connection: &mut PgConnection, rehash: &Rehash) -> db::Resul
     Ok(())
 }
 
-type Digest = [u8; 32];
+/// HMAC-SHA-256, as a node keeps it.
+pub type Digest = [u8; 32];
 
 /// A version of a secret as nodes keep it.
 pub struct Row {
@@ -213,21 +214,20 @@ pub struct Row {
     pub expires_at: Option<OffsetDateTime>,
 }
 
-/// All versions of all secrets, each handed over as it arrives.
+/// All versions of the secrets of whatever is no API key: those come with their keys.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn load_all(connection: &mut PgConnection, mut each: impl FnMut(Row)) -> db::Result<()> {
-    let mut rows = sqlx::query_as!(
+pub async fn load_others(connection: &mut PgConnection) -> db::Result<Vec<Row>> {
+    Ok(sqlx::query_as!(
         Row,
-        r#"select owner, version, secret_key, digest as "digest: Digest", created_at, expires_at from secrets"#
+        r#"select owner, version, secret_key, digest as "digest: Digest", created_at, expires_at from secrets
+           where not starts_with(owner, $1)"#,
+        KeyId::PREFIX,
     )
-    .fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        each(row);
-    }
-    Ok(())
+    .fetch_all(connection)
+    .await?)
 }
 
 /// The versions of the owners named.

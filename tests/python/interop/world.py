@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,10 @@ def _node(name: str) -> list[str]:
     return [str(own) if own.exists() else "node", str(NODE / "interop" / name)]
 
 
+def _rust(name: str) -> list[str]:
+    return [str(Path(os.environ["RMCP_PROGRAMS"]) / name)]
+
+
 STACKS: Final = {
     stack.name: stack
     for stack in (
@@ -76,6 +81,7 @@ STACKS: Final = {
             secret_method="client_secret_post",
             algs=("ES256", "EdDSA"),
         ),
+        Stack("rmcp", _rust("rmcp-server"), _rust("rmcp-client")),
     )
 }
 VERIFIERS: Final = ("introspection", "jwt")
