@@ -1,4 +1,4 @@
-//! Proofs that whoever sends a request has a key (DPoP, RFC 9449). Owns `proofs`.
+//! Proofs that whoever sends a request has a key (`DPoP`, RFC 9449). Owns `proofs`.
 //!
 //! [`Proof::check`] decides from the text alone. [`use_up`] makes a proof good once, on whatever node; nonces bound how long before
 //! it may have been made.
@@ -237,19 +237,15 @@ fn plainly(path: &str) -> String {
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('%') {
         plain.push_str(before);
-        let byte = after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()).map(char::from);
-        match byte.filter(|sign| sign.is_ascii_alphanumeric() || "-._~".contains(*sign)) {
-            Some(sign) => {
-                plain.push(sign);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                plain.push('%');
-                let hex = after.get(..2).unwrap_or(after);
-                plain.push_str(&hex.to_ascii_uppercase());
-                rest = after.get(hex.len()..).unwrap_or_default();
-            }
+        let hex = after.get(..2).unwrap_or(after);
+        let sign = u8::from_str_radix(hex, 16).map(char::from).ok();
+        if let Some(sign) = sign.filter(|sign| sign.is_ascii_alphanumeric() || "-._~".contains(*sign)) {
+            plain.push(sign);
+        } else {
+            plain.push('%');
+            plain.push_str(&hex.to_ascii_uppercase());
         }
+        rest = after.get(hex.len()..).unwrap_or_default();
     }
     plain + rest
 }

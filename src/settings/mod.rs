@@ -87,7 +87,7 @@ pub struct Settings {
     /// How long a refresh token lives on since an identity provider last vouched for its person, while the provider cannot
     /// be asked: 0 to 2,592,000 seconds.
     pub provider_grace_seconds: i32,
-    /// Whether a DPoP proof must hold a nonce that we gave (RFC 9449 §8).
+    /// Whether a `DPoP` proof must hold a nonce that we gave (RFC 9449 §8).
     pub dpop_nonce_required: bool,
     /// When they were last changed.
     #[serde(with = "time::serde::rfc3339")]

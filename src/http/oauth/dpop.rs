@@ -1,4 +1,5 @@
-//! Proofs of possession at the token and PAR endpoints (DPoP, RFC 9449): read, checked, used up; and the nonces they are asked for.
+//! Proofs of possession at the token and PAR endpoints (`DPoP`, RFC 9449): read, checked, used up; and the nonces they
+//! are asked for.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

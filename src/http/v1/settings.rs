@@ -66,7 +66,7 @@ pub struct ChangeSettings {
     /// How long a refresh token lives on while the identity provider of its person cannot be asked.
     #[schema(minimum = 0, maximum = 2_592_000)]
     provider_grace_seconds: Option<i32>,
-    /// Whether a DPoP proof must hold a nonce that we gave (RFC 9449 §8).
+    /// Whether a `DPoP` proof must hold a nonce that we gave (RFC 9449 §8).
     dpop_nonce_required: Option<bool>,
 }
 

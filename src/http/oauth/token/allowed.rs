@@ -49,17 +49,10 @@ impl Request<'_> {
             // It has leaked to another client: it is good for nobody any more (attack 9).
             return self.burn(tx, &code, "code_of_another_client").await;
         }
-        let right = verifies(verifier, &code.code_challenge)
-            && self.form.get("redirect_uri").is_none_or(|uri| uri == code.redirect_uri);
-        if !right {
+        if let Err((refused, why)) = self.asked_for(&code, verifier) {
             // Whoever cannot prove that it asked for the code may neither use nor end it (OAuth 2.1 §4.1.3).
             drop(tx);
-            return Err(self.refuse(&code.flow_id, "code_verifier_or_redirect_uri").await);
-        }
-        if let Err(refused) = self.shown_with(code.jkt) {
-            // The same holds for whoever lacks the key.
-            drop(tx);
-            self.note(&code.flow_id, "token", (refused.code(), "bound_to_another_key")).await;
+            self.note(&code.flow_id, "token", (refused.code(), why)).await;
             return Err(refused);
         }
         if code.used {
@@ -185,6 +178,16 @@ impl Request<'_> {
     /// keys (RFC 9449 §5).
     fn key_of_refresh_tokens(&self, application: &Application) -> Option<Thumbprint> {
         self.key.filter(|_| !application.metadata.is_confidential())
+    }
+
+    /// Whether it is the sender that asked for a code: it has the verifier, and the key if there is one.
+    fn asked_for(&self, code: &Code, verifier: &str) -> Result<(), (OAuthError, &'static str)> {
+        let right = verifies(verifier, &code.code_challenge)
+            && self.form.get("redirect_uri").is_none_or(|uri| uri == code.redirect_uri);
+        if !right {
+            return Err((Refusal::InvalidGrant.into(), "code_verifier_or_redirect_uri"));
+        }
+        self.shown_with(code.jkt).map_err(|refused| (refused, "bound_to_another_key"))
     }
 
     /// Whether what is bound to `key`, if to any, is shown by whoever has that key.
