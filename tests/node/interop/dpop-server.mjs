@@ -14,6 +14,8 @@ import { proofs } from "./proofs.mjs";
 import { serve } from "./serving.mjs";
 import { authInfo } from "./verifiers.mjs";
 
+// docs: server
+/** A server that only those may use to whom the authority gave its scope, with the key that they asked for it with. */
 async function application(issuer, resource, claimsOf) {
   const { origin, pathname } = new URL(issuer);
   const oauthMetadata = await (await fetch(`${origin}/.well-known/oauth-authorization-server${pathname}`)).json();
@@ -27,7 +29,6 @@ async function application(issuer, resource, claimsOf) {
   app.use(mcpAuthMetadataRouter({ oauthMetadata, resourceServerUrl: resource, scopesSupported: ["notes:read"] }));
   const handler = toNodeHandler(createMcpHandler(notes));
   const resourceMetadataUrl = getOAuthProtectedResourceMetadataUrl(resource);
-  // docs: routes
   const { proven, own } = proofs(resource, resourceMetadataUrl);
   app.all(
     resource.pathname,
@@ -41,9 +42,10 @@ async function application(issuer, resource, claimsOf) {
     own,
     (request, response) => handler(request, response, request.body),
   );
-  // docs: end
   return app;
 }
+
+// docs: end
 
 function notes() {
   const server = new McpServer({ name: "notes", version: "1.0.0" });
