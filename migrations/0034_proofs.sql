@@ -1,4 +1,5 @@
--- Proofs of possession (RFC 9449). `proofs` is owned by src/proofs.
+-- Owned by src/proofs.
+-- Proofs of possession (RFC 9449), and what other rooms keep of the keys that were proved.
 set local lock_timeout = '5s';
 
 -- Proofs that were shown, until their time is over: each is good once, on whatever node (RFC 9449 §11.1).

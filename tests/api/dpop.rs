@@ -120,12 +120,20 @@ async fn attack_17_a_proof_is_good_once_on_whatever_node_and_when_many_show_it_a
             async move { asked(node, &[proof], form).await }
         });
         let replies = futures_util::future::join_all(all).await;
-        let good = replies.iter().filter(|reply| reply.status == 200).count();
-        assert_eq!(good, 1, "{replies:?}");
+        let mut good = replies.iter().filter(|reply| reply.status == 200).count();
+        // So many at once may be told to come back; none is told anything else.
+        let others = replies.iter().filter(|reply| reply.status != 200);
         assert!(
-            replies.iter().filter(|reply| reply.status != 200).all(|reply| reply.json["error"] == "invalid_dpop_proof")
+            { others }.all(|reply| reply.status == 503 || reply.json["error"] == "invalid_dpop_proof"),
+            "{replies:?}"
         );
-        asked(&other, &[&proof], &form).await.refused(400, "invalid_dpop_proof");
+        let spent = async || {
+            let reply = asked(&other, &[&proof], &form).await;
+            good += usize::from(reply.status == 200);
+            reply.json["error"] == "invalid_dpop_proof"
+        };
+        other.until("the proof is spent", spent).await;
+        assert!(good <= 1, "{good}");
     }
     // Two keys may choose the same id.
     let claims = Prover::claims(&world.node, "/oauth/token");

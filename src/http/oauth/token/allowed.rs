@@ -107,13 +107,6 @@ impl Request<'_> {
         let keyring = &self.app.live.keyring;
         let mut tx = self.app.db.begin().await?;
         let mut shown = refresh::look(&mut tx, keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
-        if shown.client == client && matches!(shown.state, State::Fresh) {
-            // The provider may take seconds, and nothing is locked meanwhile.
-            drop(tx);
-            still_here::ask(self.app, self.asking, shown.user).await?;
-            tx = self.app.db.begin().await?;
-            shown = refresh::look(&mut tx, keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
-        }
         if shown.client != client {
             return self.end(tx, &shown, "token_of_another_client").await;
         }
@@ -124,6 +117,13 @@ impl Request<'_> {
                 self.note(flow, "refresh", (refused.code(), "bound_to_another_key")).await;
             }
             return Err(refused);
+        }
+        if matches!(shown.state, State::Fresh) {
+            // The provider may take seconds, and nothing is locked meanwhile.
+            drop(tx);
+            still_here::ask(self.app, self.asking, shown.user).await?;
+            tx = self.app.db.begin().await?;
+            shown = refresh::look(&mut tx, keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
         }
         match &shown.state {
             State::Over => Err(Refusal::InvalidGrant.into()),
