@@ -22,6 +22,8 @@ const REGISTRATIONS_A_MINUTE: u32 = 30;
 const SIGN_INS_A_MINUTE: u32 = 600;
 /// Documents that one address may make us fetch at once. Those that are kept cost nothing.
 const FETCHES_A_MINUTE: u32 = 30;
+/// Proofs of possession that one address may send at once without anything else that it proves; each is remembered for a while.
+const PROOFS_A_MINUTE: u32 = 600;
 
 type Keyed = RateLimiter<String, DashMapStateStore<String>, DefaultClock>;
 
@@ -46,6 +48,7 @@ pub struct Strangers {
     registrations: Keyed,
     fetches: Keyed,
     sign_ins: Keyed,
+    proofs: Keyed,
 }
 
 impl Default for Strangers {
@@ -54,6 +57,7 @@ impl Default for Strangers {
             registrations: keyed(REGISTRATIONS_A_MINUTE),
             fetches: keyed(FETCHES_A_MINUTE),
             sign_ins: keyed(SIGN_INS_A_MINUTE),
+            proofs: keyed(PROOFS_A_MINUTE),
         }
     }
 }
@@ -84,6 +88,15 @@ impl Strangers {
     /// How long to wait.
     pub fn sign_in(&self, address: Option<IpAddr>) -> Result<(), Duration> {
         check(&self.sign_ins, &address.map(network).unwrap_or_default())
+    }
+
+    /// Whether one more proof of possession of this address can be remembered now.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait.
+    pub fn prove(&self, address: Option<IpAddr>) -> Result<(), Duration> {
+        check(&self.proofs, &address.map(network).unwrap_or_default())
     }
 }
 

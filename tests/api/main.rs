@@ -17,6 +17,8 @@ mod causes;
 mod client_address;
 mod client_documents;
 mod clients;
+mod dpop;
+mod dpop_people;
 mod examples;
 mod exchange;
 mod feed;

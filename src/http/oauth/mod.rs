@@ -6,6 +6,7 @@ pub mod authorize;
 pub mod backchannel_logout;
 pub mod callback;
 mod client;
+pub(super) mod dpop;
 mod error;
 pub(super) mod form;
 pub mod introspect;

@@ -14,11 +14,13 @@ use crate::http::oauth::client::failed;
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::token::{Asker, Request, TokenResponse, still_here};
 use crate::http::v1::revocations::enforce;
+use crate::proofs::Wrong;
 use crate::revocations::{self, Kind, New};
 use crate::sessions::refresh::{self, Again, NewFamily, Shown, State};
 use crate::sessions::{Allowed, Draft, Refusal, Wish, authorise_allowed};
 use crate::types::credential::Presented;
 use crate::types::id::{ClientId, SessionId};
+use crate::types::thumbprint::Thumbprint;
 
 /// Characters of a code verifier (RFC 7636 §4.1).
 const VERIFIER_CHARS: std::ops::RangeInclusive<usize> = 43..=128;
@@ -47,12 +49,11 @@ impl Request<'_> {
             // It has leaked to another client: it is good for nobody any more (attack 9).
             return self.burn(tx, &code, "code_of_another_client").await;
         }
-        let right = verifies(verifier, &code.code_challenge)
-            && self.form.get("redirect_uri").is_none_or(|uri| uri == code.redirect_uri);
-        if !right {
+        if let Err((refused, why)) = self.asked_for(&code, verifier) {
             // Whoever cannot prove that it asked for the code may neither use nor end it (OAuth 2.1 §4.1.3).
             drop(tx);
-            return Err(self.refuse(&code.flow_id, "code_verifier_or_redirect_uri").await);
+            self.note(&code.flow_id, "token", (refused.code(), why)).await;
+            return Err(refused);
         }
         if code.used {
             return self.burn(tx, &code, "code_replayed").await;
@@ -86,8 +87,12 @@ impl Request<'_> {
         };
         refresh::begin(&mut tx, &new).await?;
         let secret_key = self.app.feed.secret_key();
-        let refresh_token =
-            if offline { Some(refresh::first(&mut tx, self.app.sealing(&secret_key), family).await?) } else { None };
+        let refresh_token = if offline {
+            let (sealing, key) = (self.app.sealing(&secret_key), self.key_of_refresh_tokens(application));
+            Some(refresh::first(&mut tx, sealing, family, key).await?)
+        } else {
+            None
+        };
         authorizations::step(&mut tx, &code.flow_id, "token", None).await?;
         db::commit(tx).await?;
         self.app.writer.write(&draft, &kid).await?;
@@ -96,25 +101,37 @@ impl Request<'_> {
 
     /// Uses a refresh token, or answers again what it was answered.
     pub(super) async fn by_refresh_token(&self, wish: &Wish) -> Result<TokenResponse, OAuthError> {
-        let (_, client) = self.application()?;
+        let (application, client) = self.application()?;
         let presented = Presented::parse(self.form.need("refresh_token")?).ok_or(Refusal::InvalidGrant)?;
         let wish = Wish { scope: wish.scope.as_deref().and_then(without_offline), ..wish.clone() };
         let keyring = &self.app.live.keyring;
         let mut tx = self.app.db.begin().await?;
         let mut shown = refresh::look(&mut tx, keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
-        if shown.client == client && matches!(shown.state, State::Fresh) {
+        if shown.client != client {
+            return self.end(tx, &shown, "token_of_another_client").await;
+        }
+        if let Err(refused) = self.shown_with(shown.key) {
+            // What a thief without the key holds is worth nothing, so nothing ends: he shall not end what he cannot use.
+            drop(tx);
+            if let Some(flow) = &shown.flow {
+                self.note(flow, "refresh", (refused.code(), "bound_to_another_key")).await;
+            }
+            return Err(refused);
+        }
+        if matches!(shown.state, State::Fresh) {
             // The provider may take seconds, and nothing is locked meanwhile.
             drop(tx);
             still_here::ask(self.app, self.asking, shown.user).await?;
             tx = self.app.db.begin().await?;
             shown = refresh::look(&mut tx, keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
         }
-        if shown.client != client {
-            return self.end(tx, &shown, "token_of_another_client").await;
-        }
         match &shown.state {
             State::Over => Err(Refusal::InvalidGrant.into()),
             State::Replayed => self.end(tx, &shown, "replayed").await,
+            // The answer is told again to whoever it was made for. Another key, or none, is somebody else.
+            State::Again(again) if again.claims.cnf.map(|cnf| cnf.jkt) != self.key => {
+                self.end(tx, &shown, "replayed_with_another_key").await
+            }
             State::Again(again) => {
                 let same = shown.same(keyring, &presented, again)?;
                 let (draft, first) = self.once_more(&shown, again)?;
@@ -132,8 +149,8 @@ impl Request<'_> {
                 let draft = self.app.live.answer(|view| authorise_allowed(view, &shown.allowed, &wish))??;
                 let (access_token, kid) = self.sign(&draft)?;
                 let secret_key = self.app.feed.secret_key();
-                let sealing = self.app.sealing(&secret_key);
-                let next = shown.rotate(&mut tx, sealing, &presented, &draft.claims).await?;
+                let (sealing, key) = (self.app.sealing(&secret_key), self.key_of_refresh_tokens(application));
+                let next = shown.rotate(&mut tx, sealing, &presented, (&draft.claims, key)).await?;
                 db::commit(tx).await?;
                 self.app.writer.write(&draft, &kid).await?;
                 Ok(Self::response(draft, access_token, None, Some(&next)))
@@ -145,7 +162,8 @@ impl Request<'_> {
     /// when that is over by now. What it hangs on is looked at as if it were asked for now.
     fn once_more(&self, shown: &Shown, again: &Again) -> Result<(Draft, bool), OAuthError> {
         let checked: Result<_, Refusal> = self.app.live.answer(|view| {
-            let wish = Wish { scope: Some(again.claims.permissions.to_scope()), ..Wish::default() };
+            let scope = Some(again.claims.permissions.to_scope());
+            let wish = Wish { scope, key: self.key, ..Wish::default() };
             let draft = authorise_allowed(view, &shown.allowed, &wish)?;
             let expires_in = again.claims.exp - view.now.seconds();
             if expires_in < 1 {
@@ -154,6 +172,31 @@ impl Request<'_> {
             Ok((Draft { claims: again.claims.clone(), expires_in, ..draft }, true))
         })?;
         Ok(checked?)
+    }
+
+    /// Refresh tokens of a public client are bound to the key that they were asked for with; whoever authenticates may change its
+    /// keys (RFC 9449 §5).
+    fn key_of_refresh_tokens(&self, application: &Application) -> Option<Thumbprint> {
+        self.key.filter(|_| !application.metadata.is_confidential())
+    }
+
+    /// Whether it is the sender that asked for a code: it has the verifier, and the key if there is one.
+    fn asked_for(&self, code: &Code, verifier: &str) -> Result<(), (OAuthError, &'static str)> {
+        let right = verifies(verifier, &code.code_challenge)
+            && self.form.get("redirect_uri").is_none_or(|uri| uri == code.redirect_uri);
+        if !right {
+            return Err((Refusal::InvalidGrant.into(), "code_verifier_or_redirect_uri"));
+        }
+        self.shown_with(code.jkt).map_err(|refused| (refused, "bound_to_another_key"))
+    }
+
+    /// Whether what is bound to `key`, if to any, is shown by whoever has that key.
+    fn shown_with(&self, key: Option<Thumbprint>) -> Result<(), OAuthError> {
+        match (key, self.key) {
+            (Some(_), None) => Err(OAuthError::invalid_proof(Wrong::Missing)),
+            (Some(key), Some(own)) if key != own => Err(Refusal::InvalidGrant.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Ends what came of a code, and the code.
@@ -193,15 +236,19 @@ impl Request<'_> {
 
     /// Writes into the flow's trace why; the client learns only that it is refused.
     async fn refuse(&self, flow: &str, why: &'static str) -> OAuthError {
+        self.note(flow, "token", ("invalid_grant", why)).await;
+        Refusal::InvalidGrant.into()
+    }
+
+    async fn note(&self, flow: &str, step: &'static str, refused: (&'static str, &'static str)) {
         let write = async {
             let mut tx = self.app.db.begin().await?;
-            authorizations::step(&mut tx, flow, "token", Some(("invalid_grant", why))).await?;
+            authorizations::step(&mut tx, flow, step, Some(refused)).await?;
             db::commit(tx).await
         };
         if let Err(error) = write.await {
             tracing::warn!(%error, "a step of a flow could not be written");
         }
-        Refusal::InvalidGrant.into()
     }
 }
 
