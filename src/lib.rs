@@ -27,6 +27,7 @@ pub mod roles;
 pub mod keys;
 pub mod clients;
 pub mod providers;
+pub mod issuers;
 pub mod users;
 pub mod authorizations;
 pub mod sessions;

@@ -20,6 +20,8 @@ pub struct OAuthError {
     error: &'static str,
     description: String,
     retry_after: Option<u64>,
+    /// Why, for the audit; never sent.
+    pub(super) cause: Option<&'static str>,
     /// Apply the feed up to here and try again; never sent.
     pub(super) ahead: Option<Position>,
 }
@@ -41,8 +43,13 @@ impl OAuthError {
         self.error
     }
 
+    /// The same, with what is recorded of it: the caller learns the code alone.
+    pub(super) fn because(self, cause: &'static str) -> Self {
+        Self { cause: Some(cause), ..self }
+    }
+
     const fn new(status: StatusCode, error: &'static str, description: String) -> Self {
-        Self { status, error, description, retry_after: None, ahead: None }
+        Self { status, error, description, retry_after: None, cause: None, ahead: None }
     }
 
     /// The request is wrong, whoever sent it.
