@@ -82,9 +82,14 @@ impl Asserted {
         if ends_at > issued_at.plus(LIFE_MAX) {
             return Err("assertion_too_long");
         }
-        let jti = claims.get("jti").and_then(Value::as_str).filter(|jti| (1..=JTI_BYTES_MAX).contains(&jti.len()));
+        let jti = claims.get("jti").and_then(Value::as_str).filter(is_name);
         Ok(Self { subject, jti: jti.ok_or("assertion_id")?.to_owned(), issued_at, ends_at })
     }
+}
+
+/// Whether a text can be an assertion's name, and be written down.
+fn is_name(text: &&str) -> bool {
+    (1..=JTI_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 /// A `NumericDate` (RFC 7519 §2) that can be one; some have fractions.
@@ -242,6 +247,7 @@ mod tests {
             ("client_id", json!(["c"]), "assertion_malformed"),
             ("jti", json!(""), "assertion_id"),
             ("jti", json!("j".repeat(513)), "assertion_id"),
+            ("jti", json!("j\u{0}"), "assertion_id"),
             ("iat", json!("now"), "assertion_malformed"),
             ("iat", json!(1_161), "assertion_not_yet"),
             ("nbf", json!(1_161), "assertion_not_yet"),

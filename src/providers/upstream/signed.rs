@@ -25,6 +25,9 @@ const KEYS_MAX: usize = 100;
 /// Bytes of a token that a provider signed. Many groups make it long.
 const TOKEN_BYTES_MAX: usize = 48 * 1024;
 
+/// Bytes of an issuer's name at most.
+const ISSUER_BYTES_MAX: usize = 512;
+
 /// The algorithms that count.
 pub(super) const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
@@ -160,7 +163,8 @@ impl<'a> Token<'a> {
     /// Who it says signed it: for finding the keys, and believed of nobody.
     #[must_use]
     pub fn claimed_issuer(&self) -> Option<String> {
-        payload(self.payload)?.get("iss")?.as_str().map(str::to_owned)
+        let fits = |issuer: &&str| issuer.len() <= ISSUER_BYTES_MAX && !issuer.chars().any(char::is_control);
+        payload(self.payload)?.get("iss")?.as_str().filter(fits).map(str::to_owned)
     }
 
     /// The claims, if a key of the set signed them.
