@@ -5,132 +5,13 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::actors::{pointers, text};
+use crate::support::company::{Company, TYPE, role};
 use crate::support::jwt::{assemble, assert_members};
 use crate::support::node::PUBLIC_URL;
-use crate::support::{Elsewhere, Node, Reply, Server, Signing, World};
+use crate::support::platform::{JWT_BEARER, over, recorded};
+use crate::support::{Node, Server, Signing};
 
-const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const PROFILE: &str = "urn:ietf:params:oauth:grant-profile:id-jag";
-const TYPE: &str = "oauth-id-jag+jwt";
-
-/// A company with a provider, a person there, and a client that the company lets in.
-struct Company {
-    elsewhere: Elsewhere,
-    world: World,
-    key: Signing,
-    issuer: String,
-    /// The provider's path in the API.
-    path: String,
-    client: String,
-    secret: String,
-}
-
-impl Company {
-    /// Everybody in the company has these permissions.
-    async fn new(permissions: &[&str]) -> Self {
-        let elsewhere = Elsewhere::start().await;
-        let world = elsewhere.world().await;
-        let (key, issuer) = (Signing::new("ES256", "k1"), elsewhere.url(""));
-        elsewhere.put("/keys", &Signing::set(&[&key]));
-        let configuration = json!({"issuer": issuer, "authorization_endpoint": elsewhere.url("/authorize"),
-            "token_endpoint": elsewhere.url("/token"), "jwks_uri": elsewhere.url("/keys"), "response_types_supported": ["code"],
-            "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"]});
-        elsewhere.put("/.well-known/openid-configuration", &configuration);
-        let role = role(&world, "everybody", permissions).await;
-        let body = json!({"name": "company", "kind": "openid", "settings": {"issuer": issuer, "client_id": "authority"},
-            "rules": [{"claim": "sub", "role_id": role}], "enterprise_managed": true});
-        let path = format!("/v1/providers/{}", text(&world.post("/v1/providers", body).await.created(), "id"));
-        let body = json!({"client_name": "Assistant", "redirect_uris": ["https://assistant.example.com/callback"],
-            "grant_types": ["authorization_code", JWT_BEARER], "token_endpoint_auth_method": "client_secret_post"});
-        let made = world.post("/v1/clients", body).await.created();
-        let (client, secret) = (text(&made, "client_id"), text(&made, "client_secret"));
-        Self { elsewhere, world, key, issuer, path, client, secret }
-    }
-
-    fn node(&self) -> &Node {
-        &self.world.node
-    }
-
-    /// Good claims; each call has another `jti`.
-    fn claims(&self) -> Value {
-        let now = self.world.now();
-        json!({"iss": self.issuer, "sub": "U019488227", "aud": format!("{PUBLIC_URL}/oauth"), "client_id": self.client,
-            "jti": uuid::Uuid::new_v4().to_string(), "iat": now, "exp": now + 300, "resource": self.world.server.resource})
-    }
-
-    fn jag(&self, changes: &Value) -> String {
-        self.signed(&json!({}), &over(self.claims(), changes))
-    }
-
-    fn signed(&self, header: &Value, claims: &Value) -> String {
-        self.key.jwt(&over(json!({"alg": "ES256", "kid": "k1", "typ": TYPE}), header), claims)
-    }
-
-    /// Shows an assertion as the client, with nothing but that.
-    async fn shows(&self, jag: &str, more: &[(&str, &str)]) -> Reply {
-        self.shows_to(self.node(), jag, more).await
-    }
-
-    async fn shows_to(&self, node: &Node, jag: &str, more: &[(&str, &str)]) -> Reply {
-        let mut form = vec![
-            ("grant_type", JWT_BEARER),
-            ("assertion", jag),
-            ("client_id", &self.client),
-            ("client_secret", &self.secret),
-        ];
-        form.extend_from_slice(more);
-        node.send(node.request(Method::POST, "/oauth/token").form(&form)).await
-    }
-
-    async fn session(&self, changes: &Value) -> String {
-        self.shows(&self.jag(changes), &[]).await.issued()
-    }
-
-    /// It gets nothing, and the audit says why; the client learns only that.
-    async fn refuses(&self, jag: &str, cause: &str) {
-        let reply = self.shows(jag, &[]).await;
-        assert_eq!(reply.headers["cache-control"], "no-store");
-        let body = reply.refused(400, "invalid_grant");
-        assert_eq!(body["error_description"], "the code or token is not good, or not for this client", "{cause}");
-        self.recorded(cause).await;
-    }
-
-    async fn recorded(&self, cause: &str) {
-        let sql = format!(
-            "select count(*) from audit_entries where action = 'session.refused' and body ->> 'cause' = '{cause}'"
-        );
-        self.node().until(cause, async || self.world.db.count(&sql).await > 0).await;
-    }
-
-    /// The one person of this subject, as operators read it.
-    async fn person(&self) -> Value {
-        let people = self.world.operator.get(self.node(), "/v1/users").await.ok();
-        assert_eq!(people["items"].as_array().expect("a list").len(), 1, "{people}");
-        people["items"][0].clone()
-    }
-
-    /// A moment later, so that what is said from now on is said after what was done.
-    async fn later(&self) {
-        self.world.advance(2).await;
-    }
-}
-
-async fn role(world: &World, name: &str, permissions: &[&str]) -> String {
-    let grants = json!([{"server_id": world.server.id, "permissions": permissions}]);
-    text(&world.post("/v1/roles", json!({"name": name, "grants": grants})).await.created(), "id")
-}
-
-/// `changes` over `right`; null takes a member away.
-fn over(mut right: Value, changes: &Value) -> Value {
-    for (name, value) in changes.as_object().expect("an object") {
-        if value.is_null() {
-            right.as_object_mut().expect("an object").remove(name);
-        } else {
-            right[name] = value.clone();
-        }
-    }
-    right
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ema_metadata_name_the_profile_while_a_provider_has_it_and_never_which() {
@@ -359,7 +240,7 @@ async fn ema_only_a_client_that_authenticates_and_registered_for_it_shows_assert
     send(&[("grant_type", JWT_BEARER), ("assertion", &of_public), ("client_id", &public)])
         .await
         .refused(400, "unauthorized_client");
-    company.recorded("client_public").await;
+    recorded(&company.world, "client_public").await;
     let body = json!({"client_name": "Web", "redirect_uris": ["https://web.example.com"], "token_endpoint_auth_method": "client_secret_post"});
     let made = company.world.post("/v1/clients", body).await.created();
     let (other, secret) = (text(&made, "client_id"), text(&made, "client_secret"));
@@ -367,7 +248,7 @@ async fn ema_only_a_client_that_authenticates_and_registered_for_it_shows_assert
     send(&[("grant_type", JWT_BEARER), ("assertion", &of_other), ("client_id", &other), ("client_secret", &secret)])
         .await
         .refused(400, "unauthorized_client");
-    company.recorded("client_grant").await;
+    recorded(&company.world, "client_grant").await;
     // Attack 9: another client's assertion.
     let change = json!({"grant_types": ["authorization_code", JWT_BEARER]});
     company.world.patch(&format!("/v1/clients/{other}"), change).await.ok();

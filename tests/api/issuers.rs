@@ -3,17 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::support::actors::{pointers, text};
+use crate::support::platform::client;
 use crate::support::{Node, TestDb, World};
 
 const ISSUER: &str = "https://ci.example.com";
-const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-
-/// A client without any credential, for workloads alone.
-async fn client(world: &World, permissions: &[&str]) -> String {
-    let grants = json!([{"server_id": world.server.id, "permissions": permissions}]);
-    let body = json!({"client_name": "Job", "grant_types": [JWT_BEARER], "token_endpoint_auth_method": "none", "grants": grants});
-    text(&world.post("/v1/clients", body).await.created(), "id")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_issuer_is_added_read_changed_and_removed() {

@@ -59,4 +59,5 @@ mod tokens;
 mod upgrade;
 mod users;
 mod uses;
+mod workload_tokens;
 mod workloads;
