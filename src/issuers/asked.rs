@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use url::Url;
 
 use crate::db::Db;
@@ -20,6 +22,9 @@ use crate::types::clock::BootInstant;
 const CONFIGURATION_BYTES_MAX: usize = 64 * 1024;
 /// For how long it is believed whether assertions count at all: anybody may ask for the metadata, which say so.
 const BELIEVED_FOR: Duration = Duration::from_secs(2);
+
+/// How long the database may take to say so: the metadata are there without it.
+const ASKED_FOR_MAX: Duration = Duration::from_secs(1);
 
 /// What an issuer says of itself, as far as it matters here: platforms that sign in nobody say less than a provider must.
 struct Configuration {
@@ -55,7 +60,8 @@ pub struct Issuers {
     live: Arc<Live>,
     configurations: Documents<Configuration, Unusable>,
     key_sets: KeySets,
-    offered: Mutex<Option<(BootInstant, Offered)>>,
+    offered: ArcSwapOption<(BootInstant, Offered)>,
+    asking: Mutex<()>,
 }
 
 impl Issuers {
@@ -67,7 +73,8 @@ impl Issuers {
             live,
             configurations: Documents::new(outbound.clone(), shape),
             key_sets: KeySets::new(outbound.clone(), ISSUERS_MAX),
-            offered: Mutex::new(None),
+            offered: ArcSwapOption::empty(),
+            asking: Mutex::new(()),
         }
     }
 
@@ -94,25 +101,36 @@ impl Issuers {
     }
 
     /// Whether assertions count, for the metadata; as it was a moment ago, so that asking for them costs no more than that.
-    /// While the database cannot answer: as it was.
+    /// While the database cannot answer: as it was. One asks at a time, and nobody waits who knows how it was.
     pub async fn offered(&self, db: &Db) -> Offered {
-        let mut known = self.offered.lock().await;
-        let now = BootInstant::now();
-        let before = known.map(|(_, offered)| offered);
-        if let Some((until, offered)) = *known
-            && now < until
-        {
-            return offered;
+        if let Some(fresh) = self.known(Some(BootInstant::now())) {
+            return fresh;
         }
-        let offered = match ask(db).await {
-            Ok(offered) => offered,
-            Err(error) => {
-                tracing::warn!(%error, "whether assertions count could not be read");
-                before.unwrap_or_default()
+        let _turn = match (self.asking.try_lock(), self.known(None)) {
+            (Ok(turn), _) => turn,
+            (Err(_), Some(before)) => return before,
+            (Err(_), None) => self.asking.lock().await,
+        };
+        // Whoever had the turn before us left what it found.
+        if let Some(fresh) = self.known(Some(BootInstant::now())) {
+            return fresh;
+        }
+        let offered = match timeout(ASKED_FOR_MAX, ask(db)).await {
+            Ok(Ok(offered)) => offered,
+            failed => {
+                tracing::warn!(?failed, "whether assertions count could not be read");
+                self.known(None).unwrap_or_default()
             }
         };
-        *known = Some((now.plus(BELIEVED_FOR), offered));
+        self.offered.store(Some(Arc::new((BootInstant::now().plus(BELIEVED_FOR), offered))));
         offered
+    }
+
+    /// What was found last; with a time, only what is still believed then.
+    fn known(&self, now: Option<BootInstant>) -> Option<Offered> {
+        let known = self.offered.load();
+        let (until, offered) = known.as_deref()?;
+        now.is_none_or(|now| now < *until).then_some(*offered)
     }
 }
 
