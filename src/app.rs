@@ -15,6 +15,7 @@ use crate::db::Db;
 use crate::failures::{Failures, Strangers};
 use crate::feed::{Feed, Follower, Start};
 use crate::gate::{Inactive, Live, Position};
+use crate::issuers::Issuers;
 use crate::observations::{ACTIVE, Observations, Owner, Place};
 use crate::outbound::{Limits, Outbound};
 use crate::providers::Upstream;
@@ -58,6 +59,8 @@ pub struct App {
     pub clients: Clients,
     /// Asks identity providers.
     pub upstream: Upstream,
+    /// Asks issuers of workload tokens.
+    pub issuers: Issuers,
     /// Slows those down who guess.
     pub failures: Failures,
     /// Bounds what strangers make us do.
@@ -106,6 +109,7 @@ impl Running {
         let providers = Outbound::within(&config.outbound, &config.provider_networks, Limits::default())?;
         let results: Vec<&'static str> = std::iter::once(ACTIVE).chain(Inactive::ALL.map(Inactive::as_str)).collect();
         let metrics = Metrics::new(VERSION, &results);
+        let issuers = Issuers::new(&providers, Arc::clone(&live));
         let upstream = Upstream::new(providers, Arc::clone(&live), config.is_local(), metrics.provider_errors());
         let feed = Feed::new(Arc::clone(&live), db.clone(), alone);
         let (stop_feed, stop_recorder) = (CancellationToken::new(), CancellationToken::new());
@@ -133,6 +137,7 @@ impl Running {
             clients: Clients::new(&outbound),
             outbound,
             upstream,
+            issuers,
             failures: Failures::default(),
             strangers: Strangers::default(),
             draining: AtomicBool::new(false),

@@ -28,6 +28,7 @@ pub mod keys;
 pub mod clients;
 pub mod proofs;
 pub mod providers;
+pub mod issuers;
 pub mod users;
 pub mod authorizations;
 pub mod sessions;

@@ -193,10 +193,10 @@ fn read(members: Map<String, Value>, grants: &[Grant]) -> Result<ClientMetadata,
         "client_credentials is for clients that authenticate",
     );
     checks.expect(
-        grants.is_empty() || asks(GrantType::ClientCredentials),
+        grants.is_empty() || asks(GrantType::ClientCredentials) || asks(GrantType::JwtBearer),
         "/grants",
         "no_client_credentials",
-        "grants of its own need client_credentials in grant_types",
+        "grants of its own need client_credentials in grant_types, or the jwt-bearer grant for workloads",
     );
     checks.done()?;
     Ok(metadata)

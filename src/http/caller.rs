@@ -50,6 +50,7 @@ scopes! {
     ClientsRead = "clients:read", ClientsWrite = "clients:write",
     RolesRead = "roles:read", RolesWrite = "roles:write",
     ProvidersRead = "providers:read", ProvidersWrite = "providers:write",
+    IssuersRead = "issuers:read", IssuersWrite = "issuers:write",
     UsersRead = "users:read", UsersWrite = "users:write",
     SessionsRead = "sessions:read", SessionsWrite = "sessions:write",
     RevocationsRead = "revocations:read", RevocationsWrite = "revocations:write",

@@ -6,6 +6,7 @@ use crate::authorizations;
 use crate::clients;
 use crate::db;
 use crate::idempotency;
+use crate::issuers;
 use crate::observations;
 use crate::proofs;
 use crate::providers;
@@ -75,8 +76,9 @@ async fn people(app: &App) -> anyhow::Result<()> {
 async fn strangers(app: &App) -> anyhow::Result<()> {
     for _ in 0..BATCHES_MAX {
         let mut tx = app.db.begin().await?;
-        let removed =
-            clients::expire_assertions(&mut tx, TOKENS_MAX).await? + proofs::expire(&mut tx, TOKENS_MAX).await?;
+        let removed = clients::expire_assertions(&mut tx, TOKENS_MAX).await?
+            + issuers::expire_assertions(&mut tx, TOKENS_MAX).await?
+            + proofs::expire(&mut tx, TOKENS_MAX).await?;
         db::commit(tx).await?;
         if removed == 0 {
             break;

@@ -28,7 +28,7 @@ const CIDRS_MAX: usize = 100;
 const PROJECTS_MAX: usize = 100;
 
 /// The nouns of `/v1` that scopes are made of.
-pub const NOUNS: [&str; 14] = [
+pub const NOUNS: [&str; 15] = [
     "projects",
     "operators",
     "servers",
@@ -37,6 +37,7 @@ pub const NOUNS: [&str; 14] = [
     "roles",
     "clients",
     "providers",
+    "issuers",
     "users",
     "sessions",
     "revocations",

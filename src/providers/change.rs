@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use serde_json::Value;
 
 use crate::audit::{self, Entry};
-use crate::db::{Db, Done};
+use crate::db::{self, Db, Done};
 use crate::grants;
 use crate::projects::precondition;
 use crate::providers::client_secret::ClientSecret;
@@ -49,6 +49,8 @@ pub struct NewProvider {
     pub client_secret: Option<Secret<String>>,
     /// Who has which role.
     pub rules: Vec<Rule>,
+    /// Its identity assertions stand for its people.
+    pub enterprise_managed: bool,
 }
 
 /// A change of a provider (RFC 7396).
@@ -62,6 +64,8 @@ pub struct Change {
     pub client_secret: Patch<Secret<String>>,
     /// All its rules.
     pub rules: Option<Vec<Rule>>,
+    /// Whether its identity assertions stand for its people.
+    pub enterprise_managed: Option<bool>,
     /// Switched off or on.
     pub disabled: Option<bool>,
 }
@@ -86,6 +90,7 @@ pub async fn create(
         title: new.title.unwrap_or_else(|| new.name.clone()),
         name: new.name,
         kind: new.kind,
+        enterprise_managed: new.enterprise_managed,
         disabled: false,
         settings,
         rules: new.rules,
@@ -100,7 +105,7 @@ pub async fn create(
         return Err(Refused::field("/name", "too_many", format!("there are {PROVIDERS_MAX} providers; delete one")));
     }
     let taken = || Refused::new(Code::NameTaken, "There is a provider of this name.");
-    provider.created_at = store::insert(&mut tx, &provider).await?.ok_or_else(taken)?;
+    provider.created_at = store::insert(&mut tx, &provider).await.map_err(one_issuer)?.ok_or_else(taken)?;
     set_rules(&mut tx, by, &provider, &[]).await?;
     let entry = Entry::new(by, "provider.created").on(provider.id.as_str()).with("kind", provider.kind.as_str());
     audit::append(&mut tx, &recorded(entry, &provider)).await?;
@@ -132,6 +137,7 @@ pub async fn change(
         title: change.title.over(Some(before.title.clone())).unwrap_or_else(|| before.name.clone()),
         settings,
         rules: change.rules.unwrap_or_else(|| before.rules.clone()),
+        enterprise_managed: change.enterprise_managed.unwrap_or(before.enterprise_managed),
         disabled: change.disabled.unwrap_or(before.disabled),
         ..before.clone()
     };
@@ -140,7 +146,7 @@ pub async fn change(
         Patch::Absent | Patch::Clear => None,
     };
     check(&after, secret, here)?;
-    store::set(&mut tx, &after).await?;
+    store::set(&mut tx, &after).await.map_err(one_issuer)?;
     if change.client_secret.is_present() {
         after.client_secret = secret.map(|secret| ClientSecret::seal(sealing, id, secret)).transpose()?;
         store::set_client_secret(&mut tx, id, after.client_secret.as_ref()).await?;
@@ -151,7 +157,8 @@ pub async fn change(
     if after.disabled != before.disabled {
         store::set_disabled(&mut tx, id, after.disabled).await?;
     }
-    let switched_off = after.disabled && !before.disabled;
+    // What came of assertions cannot be told apart from what else its people hold: it all ends.
+    let switched_off = (after.disabled && !before.disabled) || (before.enterprise_managed && !after.enterprise_managed);
     if switched_off {
         cut_off(&mut tx, by, Kind::Provider, id.as_str()).await?;
     }
@@ -192,12 +199,22 @@ async fn locked(tx: &mut PgConnection, id: ProviderId) -> Result<Provider, Refus
     found.ok_or_else(|| Refused::not_found("provider"))
 }
 
+/// Of two providers with one issuer, one at most may have assertions: nothing in an assertion would say which is meant.
+fn one_issuer(error: db::Error) -> Refused {
+    if error.constraint() == Some("providers_enterprise_managed") {
+        let why = "assertions of this issuer are another provider's already";
+        return Refused::field("/enterprise_managed", "duplicate", why);
+    }
+    error.into()
+}
+
 /// What came in with the change stands in the audit: rules are rights.
 fn recorded(entry: Entry, provider: &Provider) -> Entry {
     let of = |value: Result<Value, serde_json::Error>| value.unwrap_or_default();
     entry
         .with("settings", of(serde_json::to_value(&provider.settings)))
         .with("rules", of(serde_json::to_value(&provider.rules)))
+        .with("enterprise_managed", provider.enterprise_managed)
 }
 
 /// The settings after a merge patch (RFC 7396). What decides whom a subject names stays: else the subjects of one provider
@@ -267,6 +284,8 @@ fn check(provider: &Provider, secret: Option<&Secret<String>>, here: Here) -> Re
             "the demo provider lets anybody in: only while MCPA_LISTEN and MCPA_PUBLIC_URL are of this machine";
         checks.expect(here.local, "/kind", "not_allowed_here", detail);
     }
+    let asserts = !provider.enterprise_managed || provider.kind == ProviderKind::OpenId;
+    checks.expect(asserts, "/enterprise_managed", "not_openid", "only an OpenID Connect provider signs assertions");
     provider.settings.check(here.loopback, &mut checks);
     rules::check(&provider.rules, &mut checks);
     if let Some(secret) = secret {

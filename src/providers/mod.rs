@@ -3,6 +3,7 @@
 //! They belong to no project: who can change a rule can give anybody anything. What is asked of a provider, and what of its
 //! answers is believed, stands in `upstream/`; decisions/0019 says why.
 
+mod assertion;
 mod change;
 mod client_secret;
 mod error;
@@ -22,14 +23,15 @@ use crate::types::id::ProviderId;
 use crate::types::opaque;
 use crate::types::page::{After, Listed, Page};
 
+pub use assertion::{Asserted, IdJag, Terms, Vouched};
 pub use change::{Change, Here, NewProvider, change, create, cut_off, delete};
 pub use client_secret::{ClientSecret, reseal};
 pub use error::{CheckError, UpstreamError};
 pub use person::{Answer, Begun, LoggedOut, Person, Remembered, SignInWish, UpstreamTokens};
-pub use rules::Rule;
-pub use settings::{ProviderKind, Settings};
+pub use rules::{Rule, says};
+pub use settings::{ProviderKind, Settings, is_address};
 pub use store::expire_logout_tokens;
-pub use upstream::{LOGOUT_AGE_MAX, Upstream};
+pub use upstream::{KeySets, LOGOUT_AGE_MAX, SignedToken, Unusable, Upstream, discovery_of, moment};
 
 /// Providers that people may choose among, and that there may be.
 pub const PROVIDERS_MAX: usize = 50;
@@ -45,6 +47,8 @@ pub struct Provider {
     pub title: String,
     /// What it speaks.
     pub kind: ProviderKind,
+    /// Its identity assertions (ID-JAG) stand for its people.
+    pub enterprise_managed: bool,
     /// Switched off: nobody signs in with it, nobody's tokens are renewed by it.
     pub disabled: bool,
     /// What its kind needs.
@@ -75,6 +79,8 @@ pub struct Shown {
     pub has_client_secret: bool,
     /// Who has which role. Looked at in each sign-in and each renewal.
     pub rules: Vec<Rule>,
+    /// Its identity assertions (ID-JAG) get tokens for its people without anybody being asked: the company decides.
+    pub enterprise_managed: bool,
     /// Switched off: nobody signs in with it, nobody's tokens are renewed by it.
     pub disabled: bool,
     /// When it was made.
@@ -92,6 +98,7 @@ impl From<Provider> for Shown {
             has_client_secret: provider.client_secret.is_some(),
             settings: provider.settings,
             rules: provider.rules,
+            enterprise_managed: provider.enterprise_managed,
             disabled: provider.disabled,
             created_at: provider.created_at,
         }
@@ -123,6 +130,24 @@ pub async fn by_name(connection: &mut PgConnection, name: &str) -> db::Result<Op
 /// The database cannot answer.
 pub async fn by_id(connection: &mut PgConnection, id: ProviderId) -> db::Result<Option<Provider>> {
     store::find(connection, Some(id.as_str()), None).await
+}
+
+/// The provider that is switched on and whose identity assertions by this issuer stand for its people.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn enterprise_managed(connection: &mut PgConnection, issuer: &str) -> db::Result<Option<Provider>> {
+    store::enterprise_managed(connection, issuer).await
+}
+
+/// Whether identity assertions of any provider count.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn any_enterprise_managed(connection: &mut PgConnection) -> db::Result<bool> {
+    store::any_enterprise_managed(connection).await
 }
 
 /// A provider, for an operator on all projects.

@@ -64,6 +64,20 @@ impl Rule {
     }
 }
 
+impl Rule {
+    /// Whether the claims say anything of what the rule looks at. An ID token says all of it, an assertion may not.
+    pub(super) fn is_told(&self, claims: &Value) -> bool {
+        let checked = self.claim != "email" || claims.get("email_verified").is_some();
+        checked && find(claims, &self.claim).is_some()
+    }
+}
+
+/// Whether a claim of this name, or at the end of this path, holds a text that fits.
+#[must_use]
+pub fn says(claims: &Value, path: &str, fits: impl Fn(&str) -> bool) -> bool {
+    find(claims, path).is_some_and(|claim| texts(claim).any(|text| fits(&text)))
+}
+
 /// The roles of somebody with these claims.
 pub(super) fn roles(rules: &[Rule], claims: &Value) -> BTreeSet<RoleId> {
     rules.iter().filter(|rule| rule.holds(claims)).map(|rule| rule.role_id).collect()

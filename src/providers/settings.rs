@@ -281,8 +281,10 @@ impl OAuth2 {
     }
 }
 
-/// Whether an endpoint may stand there. Where it leads is seen when it is asked.
-pub(super) fn is_address(text: &str, loopback: bool) -> bool {
+/// Whether an endpoint may stand there: https, or of this machine where `loopback` is allowed. Where it leads is seen when it
+/// is asked.
+#[must_use]
+pub fn is_address(text: &str, loopback: bool) -> bool {
     let Ok(url) = Url::parse(text) else { return false };
     let plain = text.len() <= URL_BYTES_MAX && text.chars().all(|sign| sign.is_ascii_graphic());
     let safe = url.scheme() == "https" || (loopback && crate::outbound::is_of_this_machine(&url));

@@ -17,6 +17,7 @@ struct Row {
     settings: Value,
     secret_key: Option<String>,
     client_secret: Option<Vec<u8>>,
+    enterprise_managed: bool,
     disabled: bool,
     created_at: OffsetDateTime,
 }
@@ -47,8 +48,18 @@ async fn with_rules(connection: &mut PgConnection, rows: Vec<Row>) -> db::Result
         let settings = Settings::read(kind, row.settings).map_err(|_| unreadable(&row.id))?;
         let client_secret =
             row.secret_key.zip(row.client_secret).map(|(secret_key, sealed)| ClientSecret { secret_key, sealed });
-        let (name, title, disabled, created_at) = (row.name, row.title, row.disabled, row.created_at);
-        providers.push(Provider { id, name, title, kind, disabled, settings, rules, client_secret, created_at });
+        providers.push(Provider {
+            id,
+            name: row.name,
+            title: row.title,
+            kind,
+            enterprise_managed: row.enterprise_managed,
+            disabled: row.disabled,
+            settings,
+            rules,
+            client_secret,
+            created_at: row.created_at,
+        });
     }
     Ok(providers)
 }
@@ -56,7 +67,7 @@ async fn with_rules(connection: &mut PgConnection, rows: Vec<Row>) -> db::Result
 pub(super) async fn offered(connection: &mut PgConnection) -> db::Result<Vec<Provider>> {
     let rows = sqlx::query_as!(
         Row,
-        "select id, name, title, kind, settings, secret_key, client_secret, disabled, created_at from providers
+        "select id, name, title, kind, settings, secret_key, client_secret, enterprise_managed, disabled, created_at from providers
          where deleted_at is null and not disabled order by name limit $1",
         i64::try_from(PROVIDERS_MAX).unwrap_or(i64::MAX),
     )
@@ -73,7 +84,7 @@ pub(super) async fn find(
 ) -> db::Result<Option<Provider>> {
     let rows = sqlx::query_as!(
         Row,
-        "select id, name, title, kind, settings, secret_key, client_secret, disabled, created_at from providers
+        "select id, name, title, kind, settings, secret_key, client_secret, enterprise_managed, disabled, created_at from providers
          where deleted_at is null and (id = $1 or name = $2)",
         id,
         name,
@@ -83,10 +94,31 @@ pub(super) async fn find(
     Ok(with_rules(connection, rows).await?.pop())
 }
 
+/// The one that is switched on, and whose assertions by this issuer stand for its people.
+pub(super) async fn enterprise_managed(connection: &mut PgConnection, issuer: &str) -> db::Result<Option<Provider>> {
+    let rows = sqlx::query_as!(
+        Row,
+        "select id, name, title, kind, settings, secret_key, client_secret, enterprise_managed, disabled, created_at from providers
+         where deleted_at is null and enterprise_managed and settings ->> 'issuer' = $1 and not disabled",
+        issuer,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    Ok(with_rules(connection, rows).await?.pop())
+}
+
+/// Whether there is such a provider at all.
+pub(super) async fn any_enterprise_managed(connection: &mut PgConnection) -> db::Result<bool> {
+    let found = sqlx::query_scalar!(
+        r#"select exists (select from providers where deleted_at is null and enterprise_managed and not disabled) as "some!""#
+    );
+    Ok(found.fetch_one(connection).await?)
+}
+
 pub(super) async fn list(connection: &mut PgConnection, page: &Page) -> db::Result<Vec<Provider>> {
     let rows = sqlx::query_as!(
         Row,
-        "select id, name, title, kind, settings, secret_key, client_secret, disabled, created_at from providers
+        "select id, name, title, kind, settings, secret_key, client_secret, enterprise_managed, disabled, created_at from providers
          where deleted_at is null and ($1::timestamptz is null or (created_at, id) < ($1, $2::text))
          order by created_at desc, id desc limit $3",
         page.at(),
@@ -116,8 +148,8 @@ pub(super) async fn count(tx: &mut PgConnection) -> db::Result<usize> {
 pub(super) async fn insert(tx: &mut PgConnection, provider: &Provider) -> db::Result<Option<OffsetDateTime>> {
     let secret = provider.client_secret.as_ref();
     let row = sqlx::query!(
-        "insert into providers (id, name, title, kind, settings, secret_key, client_secret, disabled)
-         values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (name) where deleted_at is null do nothing returning created_at",
+        "insert into providers (id, name, title, kind, settings, secret_key, client_secret, disabled, enterprise_managed)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (name) where deleted_at is null do nothing returning created_at",
         provider.id.as_str(),
         provider.name,
         provider.title,
@@ -126,6 +158,7 @@ pub(super) async fn insert(tx: &mut PgConnection, provider: &Provider) -> db::Re
         secret.map(|secret| secret.secret_key.as_str()),
         secret.map(|secret| secret.sealed.as_slice()),
         provider.disabled,
+        provider.enterprise_managed,
     )
     .fetch_optional(tx)
     .await?;
@@ -134,10 +167,11 @@ pub(super) async fn insert(tx: &mut PgConnection, provider: &Provider) -> db::Re
 
 pub(super) async fn set(tx: &mut PgConnection, provider: &Provider) -> db::Result<()> {
     sqlx::query!(
-        "update providers set title = $2, settings = $3 where id = $1",
+        "update providers set title = $2, settings = $3, enterprise_managed = $4 where id = $1",
         provider.id.as_str(),
         provider.title,
         settings(provider),
+        provider.enterprise_managed,
     )
     .execute(tx)
     .await?;

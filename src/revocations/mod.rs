@@ -13,6 +13,7 @@ use crate::db;
 use crate::gate::Position;
 use crate::refusal::{Code, Refused};
 use crate::types::caller::Caller;
+use crate::types::clock::Timestamp;
 use crate::types::id::RevocationId;
 use crate::types::page::{After, Listed, Page};
 
@@ -205,6 +206,20 @@ pub async fn add(tx: &mut PgConnection, by: &Caller, new: &New) -> Result<(Strin
 /// There is none.
 pub async fn get(connection: &mut PgConnection, by: &Caller, id: &str) -> Result<Revocation, Refused> {
     store::find(connection, by.projects(), id).await?.ok_or_else(|| Refused::not_found("revocation"))
+}
+
+/// Whether what was said of one of these at this time is over since: somebody else's word that was given before a cut-off and
+/// is shown after it must not bring back what was ended.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn is_cut_off(
+    connection: &mut PgConnection,
+    targets: &[(Kind, &str)],
+    said_at: Timestamp,
+) -> db::Result<bool> {
+    store::is_cut_off(connection, targets, said_at.to_utc()).await
 }
 
 /// Where an entry stands in the feed; `None` when there is none.

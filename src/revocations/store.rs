@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::db;
-use crate::revocations::{New, Revocation};
+use crate::revocations::{Kind, New, Revocation};
 use crate::types::page::Page;
 
 /// How much longer than needed an entry is kept.
@@ -135,6 +135,24 @@ pub async fn prune(connection: &mut PgConnection) -> db::Result<u64> {
     .execute(connection)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// Whether one of these was cut off at this time or later.
+pub(super) async fn is_cut_off(
+    connection: &mut PgConnection,
+    targets: &[(Kind, &str)],
+    since: OffsetDateTime,
+) -> db::Result<bool> {
+    let kinds: Vec<&str> = targets.iter().map(|(kind, _)| kind.as_str()).collect();
+    let targets: Vec<&str> = targets.iter().map(|(_, target)| *target).collect();
+    let found = sqlx::query_scalar!(
+        r#"select exists (select from revocations r join unnest($1::text[], $2::text[]) as t (kind, target) using (kind, target)
+                          where coalesce(r.issued_before, r.at) >= $3) as "some!""#,
+        &kinds as &[&str],
+        &targets as &[&str],
+        since,
+    );
+    Ok(found.fetch_one(connection).await?)
 }
 
 /// Marks the keys and operators whose revocation found their row locked, so that lists say so too.

@@ -110,6 +110,7 @@ id!(/** A role. */ RoleId, "rol", 36, hex, uuid_v7);
 id!(/** A session token, also its `jti`. */ SessionId, "ses", 36, hex, uuid_v7);
 id!(/** An entry of the revocation list. */ RevocationId, "rev", 36, hex, uuid_v7);
 id!(/** An identity provider. */ ProviderId, "idp", 36, hex, uuid_v7);
+id!(/** Who vouches for workloads. */ IssuerId, "iss", 36, hex, uuid_v7);
 id!(/** An OAuth client, however it came to be known. */ ClientId, "cli", 36, hex, uuid_v7);
 id!(/** A person. */ UserId, "usr", 36, hex, uuid_v7);
 id!(/** What a person allowed a client on a server. */ ConsentId, "grt", 36, hex, uuid_v7);

@@ -7,6 +7,7 @@ mod consents;
 mod logins;
 mod sign_in;
 mod store;
+mod vouched;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -24,6 +25,7 @@ pub use consents::{ConsentRow, agreed, consent, expire_consents, load_all_consen
 pub use logins::{LOGIN_SECONDS, LOGINS_MAX, Login, end_logins, expire_logins, log_in, log_out, logged_in};
 pub use sign_in::{Check, SignedIn, due_check, is_overdue, not_asked, renew, sign_in};
 pub use store::{Row, UserRole, load_all, load_all_roles, load_some, load_some_roles, permissions_of};
+pub use vouched::{known, vouched};
 
 /// A person as operators read it.
 #[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]

@@ -170,7 +170,7 @@ fn place(user: &str) -> Place<'_> {
 }
 
 /// For display only, so it may be cut.
-fn shown(text: Option<&str>) -> Option<String> {
+pub(super) fn shown(text: Option<&str>) -> Option<String> {
     let plain: String = text?.chars().filter(|sign| !sign.is_control()).take(NAME_CHARS_MAX).collect();
     Some(plain.trim().to_owned()).filter(|plain| !plain.is_empty())
 }

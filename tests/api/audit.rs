@@ -83,6 +83,10 @@ async fn clients_and_people(s: &mut Story<'_>) {
     s.db.execute(&format!("insert into users (id, provider_id, subject) values ('{user}', '{provider}', 's')")).await;
     s.done("change_user", Method::PATCH, &format!("/v1/users/{user}"), json!({"disabled": true})).await;
     s.done("delete_provider", Method::DELETE, &path, Value::Null).await;
+    let body = json!({"name": "CI", "issuer": "https://ci.example.com"});
+    let path = format!("/v1/issuers/{}", text(&s.done("add_issuer", Method::POST, "/v1/issuers", body).await, "id"));
+    s.done("change_issuer", Method::PATCH, &path, json!({"name": "Builds"})).await;
+    s.done("delete_issuer", Method::DELETE, &path, Value::Null).await;
     let body = json!({"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"});
     let register = s.node.request(Method::POST, "/oauth/register").header("x-request-id", "register").json(&body);
     assert_eq!(s.node.send(register).await.status.as_u16(), 201);

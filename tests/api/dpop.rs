@@ -94,7 +94,7 @@ async fn a_proof_that_proves_nothing_gets_no_token_and_the_audit_says_why() {
     let recorded = async || {
         let page = world.operator.get(node, "/v1/audit?action=session.refused&limit=50").await.ok();
         let entries = page["items"].as_array().expect("a list").clone();
-        let mut found: Vec<Value> = entries.iter().map(|entry| entry["event"]["proof"].clone()).collect();
+        let mut found: Vec<Value> = entries.iter().map(|entry| entry["event"]["cause"].clone()).collect();
         found.reverse();
         found == wanted.iter().map(|cause| json!(cause)).collect::<Vec<_>>()
     };

@@ -96,6 +96,8 @@ async fn every_list_can_be_walked_one_by_one() {
         operator.post(&node, "/v1/clients", client).await.created();
         let provider = json!({"name": format!("i{index}"), "title": "P", "kind": "demo"});
         let provider = text(&operator.post(&node, "/v1/providers", provider).await.created(), "id");
+        let issuer = json!({"name": "CI", "issuer": format!("https://ci{index}.example.com")});
+        operator.post(&node, "/v1/issuers", issuer).await.created();
         let user = UserId::random();
         db.execute(&format!("insert into users (id, provider_id, subject) values ('{user}', '{provider}', 's')")).await;
         last = Some(key);

@@ -13,7 +13,7 @@ use crate::support::description::operations;
 use crate::support::{Node, Operator, TestDb};
 
 /// What concerns the whole installation is for operators on all projects; these say so, whatever they are asked about.
-const WHOLE: [&str; 15] = [
+const WHOLE: [&str; 20] = [
     "create_project",
     "change_project",
     "delete_project",
@@ -23,6 +23,11 @@ const WHOLE: [&str; 15] = [
     "get_provider",
     "change_provider",
     "delete_provider",
+    "list_issuers",
+    "add_issuer",
+    "get_issuer",
+    "change_issuer",
+    "delete_issuer",
     "list_users",
     "get_user",
     "change_user",
@@ -52,6 +57,7 @@ impl Blue {
         let client = make("clients", metadata).await;
         let provider = make("providers", json!({"name": "demo", "kind": "demo"})).await;
         let user = signed_in(node, &provider).await;
+        let issuer = make("issuers", json!({"name": "CI", "issuer": "https://ci.example.com"})).await;
         let body = json!({"agent_id": agent, "environment": "prod", "grants": grants});
         let key = root.key_with(node, body.clone()).await;
         key.session(node, &server).await;
@@ -66,6 +72,7 @@ impl Blue {
             ("roles", role),
             ("clients", client),
             ("providers", provider),
+            ("issuers", issuer),
             ("users", user),
             ("keys", key.id.clone()),
             ("sessions", text(&session["items"][0], "id")),
@@ -81,6 +88,7 @@ impl Blue {
         match operation {
             "create_project" => vec![(json!({"name": "green"}), 403)],
             "add_provider" => vec![(json!({"name": "other", "kind": "demo"}), 403)],
+            "add_issuer" => vec![(json!({"name": "x", "issuer": "https://x.example.com"}), 403)],
             "create_operator" => vec![
                 (json!({"name": "x", "scopes": ["keys:read"], "projects": ["blue"]}), 403),
                 (json!({"name": "x", "scopes": ["keys:read"]}), 403),

@@ -149,6 +149,7 @@ impl Ours {
             name: "p".to_owned(),
             title: "P".to_owned(),
             kind,
+            enterprise_managed: false,
             disabled: false,
             settings: Settings::read(kind, settings).unwrap(),
             rules: rules.iter().map(rule).collect(),

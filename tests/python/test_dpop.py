@@ -17,7 +17,7 @@ import pytest
 
 from interop.browser import Browser
 from interop.client import Client
-from interop.world import CLIENT_METADATA, SCOPE, VERIFIERS, claims, metadata_url, node
+from interop.world import CLIENT_METADATA, SCOPE, VERIFIERS, claims, metadata_url, node_program
 from support import Authority, Program, Server, free_port
 
 LIST: dict[str, object] = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
@@ -58,11 +58,11 @@ def scene() -> Iterator[Scene]:
             }
             for verifier, server in servers.items()
         ]
-        program = Program(node("dpop-server.mjs"), {"SERVERS": json.dumps(wanted)}, Path(home) / "server.log")
+        program = Program(node_program("dpop-server.mjs"), {"SERVERS": json.dumps(wanted)}, Path(home) / "server.log")
         running.callback(program.stop)
         for server in servers.values():
             program.wait_until(metadata_url(server.resource))
-        client = Client(node("dpop-client.mjs"), Path(home) / "client.log", listens=False)
+        client = Client(node_program("dpop-client.mjs"), Path(home) / "client.log", listens=False)
         running.callback(client.close)
         body = {**CLIENT_METADATA, "client_name": "With a key", "token_endpoint_auth_method": "none"}
         body.pop("response_types")

@@ -24,8 +24,8 @@ pub struct OAuthError {
     retry_after: Option<u64>,
     /// The nonce for the next proof of possession (RFC 9449 §8).
     nonce: Option<HeaderValue>,
-    /// Why a proof of possession was refused, for the audit; never sent.
-    pub(super) proof: Option<Wrong>,
+    /// Why, for the audit; never sent.
+    pub(super) cause: Option<&'static str>,
     /// Apply the feed up to here and try again; never sent.
     pub(super) ahead: Option<Position>,
 }
@@ -47,8 +47,13 @@ impl OAuthError {
         self.error
     }
 
+    /// The same, with what is recorded of it: the caller learns the code alone.
+    pub(super) fn because(self, cause: &'static str) -> Self {
+        Self { cause: Some(cause), ..self }
+    }
+
     const fn new(status: StatusCode, error: &'static str, description: String) -> Self {
-        Self { status, error, description, retry_after: None, nonce: None, proof: None, ahead: None }
+        Self { status, error, description, retry_after: None, nonce: None, cause: None, ahead: None }
     }
 
     /// The request is wrong, whoever sent it.
@@ -58,8 +63,7 @@ impl OAuthError {
 
     /// The proof of possession proves nothing, or is missing (RFC 9449 §5).
     pub(super) fn invalid_proof(wrong: Wrong) -> Self {
-        let error = Self::new(StatusCode::BAD_REQUEST, "invalid_dpop_proof", wrong.to_string());
-        Self { proof: Some(wrong), ..error }
+        Self::new(StatusCode::BAD_REQUEST, "invalid_dpop_proof", wrong.to_string()).because(wrong.code())
     }
 
     /// The proof needs this nonce (RFC 9449 §8).

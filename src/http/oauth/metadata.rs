@@ -14,6 +14,9 @@ use crate::types::alg::Alg;
 /// Resources that the document names at most; more are found one by one, by their own metadata.
 const RESOURCES_MAX: usize = 1_000;
 
+/// The profile of [`GrantType::JwtBearer`] that is about people.
+const ID_JAG_PROFILE: &str = "urn:ietf:params:oauth:grant-profile:id-jag";
+
 /// The document. Members that do not apply are absent, never null.
 #[derive(Serialize, ToSchema)]
 pub struct Metadata {
@@ -46,6 +49,9 @@ pub struct Metadata {
     response_modes_supported: Vec<String>,
     /// What the token endpoint understands.
     grant_types_supported: Vec<String>,
+    /// Identity assertions of a company's provider, where one may send them (ID-JAG §4).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    authorization_grant_profiles_supported: Vec<String>,
     /// `S256`, always needed (RFC 7636).
     code_challenge_methods_supported: Vec<String>,
     /// How clients authenticate at the token endpoint; `none` is for public clients and for exchanging one's own token.
@@ -72,7 +78,9 @@ pub struct Metadata {
     service_documentation: String,
 }
 
-fn document(app: &App) -> Json<Metadata> {
+async fn document(app: &App) -> Json<Metadata> {
+    // That there are any, and never which (ID-JAG §7).
+    let assertions = app.issuers.offered(&app.db).await;
     let issuer = app.config.public_url.issuer();
     let list = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     let methods = list(&["client_secret_basic", "client_secret_post", "private_key_jwt"]);
@@ -83,7 +91,8 @@ fn document(app: &App) -> Json<Metadata> {
     let people = memory.providers.iter().any(|(_, provider)| !provider.disabled);
     let only_with_people = |names: &[&str]| if people { list(names) } else { Vec::new() };
     let of_people = |grant: &GrantType| matches!(grant, GrantType::AuthorizationCode | GrantType::RefreshToken);
-    let grants = GRANTS.iter().filter(|grant| people || !of_people(grant));
+    let asserted = |grant: &GrantType| *grant != GrantType::JwtBearer || assertions.workloads || assertions.people;
+    let grants = GRANTS.iter().filter(|grant| (people || !of_people(grant)) && asserted(grant));
     let servers = memory.servers.iter().filter(|(_, server)| !server.disabled);
     let mut resources: Vec<String> = servers.map(|(_, server)| server.resource.to_string()).collect();
     resources.sort_unstable();
@@ -101,6 +110,7 @@ fn document(app: &App) -> Json<Metadata> {
         response_types_supported: only_with_people(&["code"]),
         response_modes_supported: only_with_people(&["query"]),
         grant_types_supported: grants.map(|grant| grant.as_str().to_owned()).collect(),
+        authorization_grant_profiles_supported: if assertions.people { list(&[ID_JAG_PROFILE]) } else { Vec::new() },
         code_challenge_methods_supported: list(&["S256"]),
         token_endpoint_auth_methods_supported: with_none,
         token_endpoint_auth_signing_alg_values_supported: Alg::ALL.iter().map(|alg| alg.as_str().to_owned()).collect(),
@@ -120,26 +130,26 @@ fn document(app: &App) -> Json<Metadata> {
 #[utoipa::path(get, path = "/.well-known/oauth-authorization-server/oauth", operation_id = "metadata", tag = "oauth",
     responses((status = 200, description = "The metadata.", body = Metadata)))]
 pub async fn inserted(State(app): AppState) -> Json<Metadata> {
-    document(&app)
+    document(&app).await
 }
 
 /// The metadata, for clients that append the well-known part.
 #[utoipa::path(get, path = "/oauth/.well-known/oauth-authorization-server", operation_id = "metadata_appended", tag = "oauth",
     responses((status = 200, description = "The metadata.", body = Metadata)))]
 pub async fn appended(State(app): AppState) -> Json<Metadata> {
-    document(&app)
+    document(&app).await
 }
 
 /// The metadata, for clients that look for OpenID Connect and insert.
 #[utoipa::path(get, path = "/.well-known/openid-configuration/oauth", operation_id = "openid_metadata", tag = "oauth",
     responses((status = 200, description = "The metadata.", body = Metadata)))]
 pub async fn openid_inserted(State(app): AppState) -> Json<Metadata> {
-    document(&app)
+    document(&app).await
 }
 
 /// The metadata, for clients that look for OpenID Connect and append.
 #[utoipa::path(get, path = "/oauth/.well-known/openid-configuration", operation_id = "openid_metadata_appended", tag = "oauth",
     responses((status = 200, description = "The metadata.", body = Metadata)))]
 pub async fn openid_appended(State(app): AppState) -> Json<Metadata> {
-    document(&app)
+    document(&app).await
 }

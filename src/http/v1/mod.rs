@@ -4,6 +4,7 @@
 pub mod agents;
 pub mod audit;
 pub mod clients;
+pub mod issuers;
 pub mod keys;
 pub mod nodes;
 pub mod operators;
@@ -45,6 +46,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(roles::get, roles::change, roles::delete))
         .routes(routes!(providers::list, providers::create))
         .routes(routes!(providers::get, providers::change, providers::delete))
+        .routes(routes!(issuers::list, issuers::create))
+        .routes(routes!(issuers::get, issuers::change, issuers::delete))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::get, keys::change))
         .routes(routes!(keys::rotate))

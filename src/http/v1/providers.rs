@@ -45,6 +45,10 @@ pub struct AddProvider {
     #[serde(default)]
     #[schema(max_items = 200)]
     rules: Vec<Rule>,
+    /// Its identity assertions (ID-JAG) get tokens for its people without anybody being asked: the company decides. Only
+    /// `openid`; false unless said.
+    #[serde(default)]
+    enterprise_managed: bool,
 }
 
 fn nothing() -> Value {
@@ -67,6 +71,7 @@ pub async fn create(
         settings: body.settings,
         client_secret: body.client_secret.map(Secret::new),
         rules: body.rules,
+        enterprise_managed: body.enterprise_managed,
     };
     let secret_key = app.feed.secret_key();
     let (thing, done) = providers::create(&app.db, app.sealing(&secret_key), &by.caller, here(&app), new).await?;
@@ -131,6 +136,9 @@ pub struct ChangeProvider {
     /// All its rules. They count from each person's next sign-in or renewal on.
     #[schema(max_items = 200)]
     rules: Option<Vec<Rule>>,
+    /// Whether its identity assertions get tokens for its people. Off: no new ones; what its
+    /// people hold dies.
+    enterprise_managed: Option<bool>,
     /// Switched off or on. Off: nobody signs in with it, and what its people hold dies.
     disabled: Option<bool>,
     /// Never changes.
@@ -144,7 +152,7 @@ pub struct ChangeProvider {
 /// Changes an identity provider. Needs an operator on all projects.
 #[utoipa::path(patch, path = "/v1/providers/{id}", operation_id = "change_provider", tag = "providers", params(("id" = String, Path, description = "The provider's id.", pattern = "^idp_[0-9a-f]{32}$"), ("If-Match" = Option<String>, Header, description = "The tag it must have.")), request_body = ChangeProvider,
     security(("operator" = ["providers:write"])), extensions(("x-scope" = json!("providers:write"))),
-    responses((status = 200, description = "The provider as it is now; `enforced` when it was switched off.", body = Receipted<Shown>),
+    responses((status = 200, description = "The provider as it is now; `enforced` when it, or its assertions, were switched off.", body = Receipted<Shown>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Shown>), Refusals))]
 pub async fn change(
     by: By<ProvidersWrite>,
@@ -164,6 +172,7 @@ pub async fn change(
         settings: body.settings,
         client_secret,
         rules: body.rules,
+        enterprise_managed: body.enterprise_managed,
         disabled: body.disabled,
     };
     let secret_key = app.feed.secret_key();

@@ -29,7 +29,7 @@ pub(super) struct Learned {
 
 /// Whether claims are missing that a rule or the name needs.
 pub(super) fn lacks(provider: &Provider, openid: &OpenId, claims: &Value) -> bool {
-    let username = openid.username_claim.as_deref().unwrap_or(USERNAME);
+    let username = username_claim(openid);
     let mut needed = provider.rules.iter().map(|rule| rule.claim.as_str()).chain([username]);
     needed.any(|claim| rules::find(claims, claim).is_none())
 }
@@ -48,7 +48,7 @@ pub(super) fn of_openid(openid: &OpenId, claims: Value) -> Result<Learned, Upstr
     let unverified = claims.get("email_verified").is_some_and(|verified| !rules::is_true(Some(verified)));
     Ok(Learned {
         subject: subject.ok_or(UpstreamError::Untrusted("subject"))?,
-        username: shown(&claims, openid.username_claim.as_deref().unwrap_or(USERNAME)),
+        username: shown(&claims, username_claim(openid)),
         email: if unverified { None } else { shown(&claims, "email") },
         sid: claims.get("sid").and_then(Value::as_str).and_then(identifier),
         claims,
@@ -71,14 +71,19 @@ pub(super) fn of_oauth2(oauth2: &OAuth2, claims: Value) -> Result<Learned, Upstr
     })
 }
 
+/// The claim that the people of a provider are called by.
+pub(in crate::providers) fn username_claim(openid: &OpenId) -> &str {
+    openid.username_claim.as_deref().unwrap_or(USERNAME)
+}
+
 /// The name of a person or of a session.
-fn identifier(text: &str) -> Option<String> {
+pub(in crate::providers) fn identifier(text: &str) -> Option<String> {
     let fits = (1..=SUBJECT_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     fits.then(|| text.to_owned())
 }
 
 /// Something to show: a text without control characters, of a bounded length.
-fn shown(claims: &Value, path: &str) -> Option<String> {
+pub(in crate::providers) fn shown(claims: &Value, path: &str) -> Option<String> {
     let text = rules::find(claims, path)?.as_str()?.trim();
     let fits = (1..=SHOWN_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     fits.then(|| text.to_owned())

@@ -27,7 +27,7 @@ pub(super) const SHAPE: Shape<Configuration, Unusable> =
 
 /// A document is not what it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unusable(pub(super) &'static str);
+pub struct Unusable(pub &'static str);
 
 impl fmt::Display for Unusable {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,8 +148,12 @@ impl Endpoints {
     }
 }
 
-/// Discovery §4: the issuer, without a slash at its end, and the well-known path.
-pub(super) fn address(issuer: &str) -> Result<Url, UpstreamError> {
+/// Where an issuer's configuration is (Discovery §4): below it, without a slash at its end, on the well-known path.
+///
+/// # Errors
+///
+/// It is no address that can be asked.
+pub fn discovery_of(issuer: &str) -> Result<Url, UpstreamError> {
     let issuer = issuer.strip_suffix('/').unwrap_or(issuer);
     endpoint(&format!("{issuer}/.well-known/openid-configuration"))
 }
@@ -257,7 +261,7 @@ mod tests {
             ("https://a.example/", "https://a.example/.well-known/openid-configuration"),
             ("https://a.example/realms/x", "https://a.example/realms/x/.well-known/openid-configuration"),
         ] {
-            assert_eq!(address(issuer).unwrap().as_str(), expected);
+            assert_eq!(discovery_of(issuer).unwrap().as_str(), expected);
         }
     }
 

@@ -13,7 +13,6 @@ mod profile;
 mod signed;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use oauth2::{CsrfToken, PkceCodeChallenge, PkceCodeVerifier, RefreshToken};
 use openidconnect::Nonce;
@@ -22,21 +21,24 @@ use url::Url;
 
 use crate::gate::Live;
 use crate::outbound::{Documents, Outbound};
+use crate::providers::assertion::IdJag;
 use crate::providers::error::{CheckError, UpstreamError};
 use crate::providers::person::{Answer, Begun, LoggedOut, Person, Remembered, SignInWish, UpstreamTokens};
 use crate::providers::settings::{OAuth2, OpenId, Settings};
-use crate::providers::{Provider, ProviderKind};
+use crate::providers::{PROVIDERS_MAX, Provider, ProviderKind};
 use crate::telemetry::ProviderErrors;
-use crate::types::clock::BootInstant;
 use crate::types::redacted::Secret;
 use answer::{DEMO, check_issuer, demo, said_no};
 use claims::Learned;
-use configuration::{Configuration, Endpoints, Unusable};
+use configuration::{Configuration, Endpoints};
 use exchange::{Exchanged, NotExchanged};
 use id_token::Expected;
 use signed::KeySet;
 
+pub(super) use claims::{identifier, shown, username_claim};
+pub use configuration::{Unusable, discovery_of};
 pub use logout::LOGOUT_AGE_MAX;
+pub use signed::{KeySets, Token as SignedToken, moment};
 
 /// How far a provider's clock may go before ours. It is a machine of somebody else's, whom we cannot make keep time; nothing
 /// that ends is honoured longer for it.
@@ -52,7 +54,7 @@ pub struct Upstream {
     local: bool,
     errors: ProviderErrors,
     configurations: Documents<Configuration, Unusable>,
-    key_sets: Documents<KeySet, Unusable>,
+    key_sets: KeySets,
 }
 
 impl Upstream {
@@ -60,7 +62,7 @@ impl Upstream {
     #[must_use]
     pub fn new(outbound: Outbound, live: Arc<Live>, local: bool, errors: ProviderErrors) -> Self {
         let configurations = Documents::new(outbound.clone(), configuration::SHAPE);
-        let key_sets = Documents::new(outbound.clone(), signed::SHAPE);
+        let key_sets = KeySets::new(outbound.clone(), PROVIDERS_MAX);
         Self { outbound, live, local, errors, configurations, key_sets }
     }
 
@@ -240,6 +242,21 @@ impl Upstream {
         logout::read(&token, &claims, openid, self.live.now()).map_err(UpstreamError::Untrusted)
     }
 
+    /// Reads an identity assertion (ID-JAG) of this provider. That it was not used before, and whose client shows it, is the
+    /// caller's to see.
+    ///
+    /// # Errors
+    ///
+    /// It is no good one of this provider for us, or the provider's keys cannot be had.
+    pub async fn asserted(&self, provider: &Provider, token: &SignedToken<'_>) -> Result<IdJag, UpstreamError> {
+        let Settings::OpenId(openid) = &provider.settings else {
+            return Err(UpstreamError::Untrusted("not_openid"));
+        };
+        let endpoints = self.endpoints(provider).await?;
+        let claims = self.with_keys(&endpoints, |keys| token.verify(keys)).await?;
+        IdJag::read(provider, openid, &claims, (&self.live.issuer, self.live.now())).map_err(UpstreamError::Untrusted)
+    }
+
     /// A person who declined is no error of the provider's.
     fn counted<T>(&self, provider: &Provider, found: Result<T, UpstreamError>) -> Result<T, UpstreamError> {
         if let Err(error) = &found
@@ -255,16 +272,11 @@ impl Upstream {
         if self.offers(provider) { Ok(()) } else { Err(UpstreamError::Misconfigured("provider_disabled")) }
     }
 
-    /// For documents: the database's clock, which only goes forward. Only differences count.
-    fn moment(&self) -> BootInstant {
-        BootInstant::START.plus(Duration::from_micros(self.live.now().micros().max(0).unsigned_abs()))
-    }
-
     async fn endpoints(&self, provider: &Provider) -> Result<Endpoints, UpstreamError> {
         match &provider.settings {
             Settings::OpenId(openid) => {
-                let url = configuration::address(&openid.issuer)?;
-                let found = self.configurations.get(&url, self.moment()).await?;
+                let url = discovery_of(&openid.issuer)?;
+                let found = self.configurations.get(&url, moment(self.live.now())).await?;
                 found.endpoints(openid)
             }
             Settings::OAuth2(oauth2) => Endpoints::of(oauth2),
@@ -284,21 +296,14 @@ impl Upstream {
         self.with_keys(endpoints, |keys| id_token::verify(raw.reveal(), keys, &expected)).await
     }
 
-    /// Does it with the provider's keys; once more with new ones when the one that is needed is not among them.
+    /// Does it with the provider's keys.
     async fn with_keys<T>(
         &self,
         endpoints: &Endpoints,
         verify: impl Fn(&KeySet) -> Result<T, signed::Refusal>,
     ) -> Result<T, UpstreamError> {
         let url = endpoints.keys.as_ref().ok_or(UpstreamError::Misconfigured("no_keys"))?;
-        let now = self.moment();
-        let known = self.key_sets.get(url, now).await?;
-        let first = verify(&known);
-        if !matches!(first, Err(signed::Refusal::UnknownKey)) {
-            return Ok(first?);
-        }
-        let renewed = self.key_sets.renew(url, now).await?;
-        Ok(verify(&renewed)?)
+        self.key_sets.with(url, self.live.now(), verify).await
     }
 
     /// The claims of an ID token, with those of userinfo where it lacks some that are needed, or where there `must` be more.

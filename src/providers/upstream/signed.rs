@@ -3,6 +3,8 @@
 //! Which algorithm counts is ours to say, never the token's: signatures by the provider's own asymmetric keys, and nothing
 //! that a client secret or nobody at all could have made.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use openidconnect::core::{CoreJsonWebKeySet, CoreJwsSigningAlgorithm};
@@ -12,9 +14,9 @@ use serde_json::Value;
 use url::Url;
 
 use super::configuration::Unusable;
-use crate::outbound::Shape;
-use crate::providers::PROVIDERS_MAX;
+use crate::outbound::{Documents, Outbound, Shape};
 use crate::providers::error::UpstreamError;
+use crate::types::clock::{BootInstant, Timestamp};
 
 /// Bytes of a key set. Those of large providers, with certificates, have some twenty thousand.
 const KEY_SET_BYTES_MAX: usize = 64 * 1024;
@@ -22,6 +24,9 @@ const KEY_SET_BYTES_MAX: usize = 64 * 1024;
 const KEYS_MAX: usize = 100;
 /// Bytes of a token that a provider signed. Many groups make it long.
 const TOKEN_BYTES_MAX: usize = 48 * 1024;
+
+/// Bytes of an issuer's name at most.
+const ISSUER_BYTES_MAX: usize = 512;
 
 /// The algorithms that count.
 pub(super) const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
@@ -36,9 +41,48 @@ pub(super) const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::EdDsa,
 ];
 
-/// How key sets are kept.
-pub(super) const SHAPE: Shape<KeySet, Unusable> =
-    Shape { bytes_max: KEY_SET_BYTES_MAX, count_max: PROVIDERS_MAX, read: KeySet::read };
+/// Key sets, each kept under the address that it was fetched from.
+pub struct KeySets(Documents<KeySet, Unusable>);
+
+impl KeySets {
+    /// None is there yet; at most so many are kept.
+    #[must_use]
+    pub fn new(outbound: Outbound, count_max: usize) -> Self {
+        Self(Documents::new(outbound, Shape { bytes_max: KEY_SET_BYTES_MAX, count_max, read: KeySet::read }))
+    }
+
+    /// The claims of a token that a key of the set at this address signed.
+    ///
+    /// # Errors
+    ///
+    /// None of them did, or the set cannot be had.
+    pub async fn claims(&self, url: &Url, token: &Token<'_>, now: Timestamp) -> Result<Value, UpstreamError> {
+        self.with(url, now, |keys| token.verify(keys)).await
+    }
+
+    /// Does it with the keys; once more with new ones when the one that is needed is not among them.
+    pub(super) async fn with<T>(
+        &self,
+        url: &Url,
+        now: Timestamp,
+        verify: impl Fn(&KeySet) -> Result<T, Refusal>,
+    ) -> Result<T, UpstreamError> {
+        let now = moment(now);
+        let known = self.0.get(url, now).await?;
+        let first = verify(&known);
+        if !matches!(first, Err(Refusal::UnknownKey)) {
+            return Ok(first?);
+        }
+        let renewed = self.0.renew(url, now).await?;
+        Ok(verify(&renewed)?)
+    }
+}
+
+/// For documents: the database's clock, which only goes forward. Only differences count.
+#[must_use]
+pub fn moment(now: Timestamp) -> BootInstant {
+    BootInstant::START.plus(Duration::from_micros(now.micros().max(0).unsigned_abs()))
+}
 
 /// A provider's published keys (RFC 7517 §5).
 pub(super) struct KeySet(pub(super) CoreJsonWebKeySet);
@@ -69,7 +113,7 @@ impl From<Refusal> for UpstreamError {
 }
 
 /// A signed token, taken apart.
-pub(super) struct Token<'a> {
+pub struct Token<'a> {
     header: Header,
     signed: &'a str,
     payload: &'a str,
@@ -88,7 +132,11 @@ struct Header {
 
 impl<'a> Token<'a> {
     /// Takes a compact JWS apart (RFC 7515 §7.1). Nothing of it counts yet.
-    pub(super) fn read(text: &'a str) -> Result<Self, &'static str> {
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in one stable word.
+    pub fn read(text: &'a str) -> Result<Self, &'static str> {
         const MALFORMED: &str = "token_malformed";
         if text.len() > TOKEN_BYTES_MAX {
             return Err("token_too_large");
@@ -106,9 +154,17 @@ impl<'a> Token<'a> {
     }
 
     /// The type that it gives itself, in small letters and without `application/`.
-    pub(super) fn typ(&self) -> Option<String> {
+    #[must_use]
+    pub fn typ(&self) -> Option<String> {
         let typ = self.header.typ.as_ref()?.to_ascii_lowercase();
         Some(typ.strip_prefix("application/").map(str::to_owned).unwrap_or(typ))
+    }
+
+    /// Who it says signed it: for finding the keys, and believed of nobody.
+    #[must_use]
+    pub fn claimed_issuer(&self) -> Option<String> {
+        let fits = |issuer: &&str| issuer.len() <= ISSUER_BYTES_MAX && !issuer.chars().any(char::is_control);
+        payload(self.payload)?.get("iss")?.as_str().filter(fits).map(str::to_owned)
     }
 
     /// The claims, if a key of the set signed them.

@@ -60,6 +60,12 @@ const LISTS: &[List] = &[
         given: &[&[], &[(1, AT), (2, "'idp_5'")]],
     },
     List {
+        operation: "list_issuers",
+        statement: "from issuers where $1::timestamptz is null or",
+        parameters: 3,
+        given: &[&[], &[(1, AT), (2, "'idp_5'")]],
+    },
+    List {
         operation: "list_operators",
         statement: "where ($1::text[] is null or (o.projects is not null and o.projects <@ $1))\n             and ($2::timestamptz",
         parameters: 4,
@@ -255,7 +261,9 @@ async fn a_list_is_planned_for_the_filters_that_it_has() {
     let written =
         list.execute("insert into projects (name, id) values ('a', 'prj_00000000000000000000000000000000')").await;
     assert!(written.is_err(), "and it only reads");
-    for list in ["agents", "clients", "keys", "operators", "projects", "providers", "roles", "servers", "users"] {
+    for list in
+        ["agents", "clients", "issuers", "keys", "operators", "projects", "providers", "roles", "servers", "users"]
+    {
         let room = std::fs::read_to_string(repository(&format!("src/{list}/mod.rs"))).expect("the room");
         let (_, body) = room.split_once("pub async fn list(").expect("its list");
         assert!(body.split("\n}\n").next().expect("a body").contains("db.begin_list()"), "{list}");

@@ -1,6 +1,6 @@
 -- What the lists of a large installation hold, for the tests beside it.
 do $$ declare t text; begin
-    foreach t in array array['agents', 'servers', 'clients', 'providers', 'users', 'user_roles', 'keys', 'key_roles', 'roles', 'operators', 'secrets', 'grants', 'revocations', 'audit_log'] loop
+    foreach t in array array['agents', 'servers', 'clients', 'providers', 'issuers', 'users', 'user_roles', 'keys', 'key_roles', 'roles', 'operators', 'secrets', 'grants', 'revocations', 'audit_log'] loop
         execute format('alter table %I disable trigger user', t);
     end loop; end $$;
 insert into projects (name, id, created_at) select 'p' || n, 'prj_' || md5('p' || n), authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
@@ -17,6 +17,8 @@ insert into roles (id, name, project, created_at)
     select 'rol_' || md5('r' || n), 'role ' || n, 'p' || (1 + n % 2000), authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
 insert into providers (id, name, title, kind, created_at)
     select 'idp_' || md5('i' || n), 'provider-' || n, 'provider ' || n, 'openid', authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
+insert into issuers (id, name, issuer, created_at)
+    select 'iss_' || md5('w' || n), 'issuer ' || n, 'https://i' || n || '.example', authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
 insert into users (id, provider_id, subject, username, disabled, created_at)
     select 'usr_' || md5('u' || n), 'idp_' || md5('i' || case when n % 2 = 0 then 1 else 1 + n % 50 end), 's' || n, 'user ' || n, n % 50 = 0, authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
 insert into user_roles (user_id, role_id) select 'usr_' || md5('u' || n), 'rol_' || md5('r' || (1 + n % 50)) from generate_series(1, 20000) n;

@@ -2,6 +2,7 @@
 
 pub mod actors;
 pub mod browser;
+pub mod company;
 pub mod description;
 pub mod dpop;
 pub mod cluster;
@@ -10,6 +11,7 @@ pub mod keys;
 pub mod jwt;
 pub mod node;
 pub mod people;
+pub mod platform;
 pub mod proxy;
 pub mod seeded;
 pub mod sse;

@@ -52,7 +52,8 @@ def _python(name: str) -> list[str]:
     return [sys.executable, str(HERE / name)]
 
 
-def node(name: str) -> list[str]:
+def node_program(name: str) -> list[str]:
+    """The command that runs a program of tests/node/interop."""
     # A Node.js of this folder's own stands before the system's, which may be too old.
     own = NODE / "node_modules" / "node" / "bin" / "node"
     return [str(own) if own.exists() else "node", str(NODE / "interop" / name)]
@@ -73,11 +74,11 @@ STACKS: Final = {
             listens=True,
             secret_method="client_secret_post",
         ),
-        Stack("sdk", node("sdk-server.mjs"), node("sdk-client.mjs")),
+        Stack("sdk", node_program("sdk-server.mjs"), node_program("sdk-client.mjs")),
         Stack(
             "v2",
-            node("v2-server.mjs"),
-            node("v2-client.mjs"),
+            node_program("v2-server.mjs"),
+            node_program("v2-client.mjs"),
             secret_method="client_secret_post",
             algs=("ES256", "EdDSA"),
         ),

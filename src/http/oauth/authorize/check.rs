@@ -142,7 +142,10 @@ fn read(view: View<'_>, form: &Form<'_>, client: &Application, redirect_uri: Str
 }
 
 /// The server that the token is for (A16, RFC 8707 §2), with its scopes. Not named, it is the only one there is.
-fn server(view: View<'_>, resources: &[String]) -> Result<(ServerId, Vec<ServerScope>), Mistake> {
+pub(in crate::http::oauth) fn server(
+    view: View<'_>,
+    resources: &[String],
+) -> Result<(ServerId, Vec<ServerScope>), Mistake> {
     let target = |description: &str| Mistake::new("invalid_target", description);
     let unknown = || target("the resource is none of the servers here; ask for it as it is registered");
     let id = match resources {
@@ -164,13 +167,19 @@ fn server(view: View<'_>, resources: &[String]) -> Result<(ServerId, Vec<ServerS
 }
 
 /// What is asked for.
-struct Wish {
-    asked: Option<Permissions>,
+pub(in crate::http::oauth) struct Wish {
+    /// The permissions; `None`: whatever there is.
+    pub(in crate::http::oauth) asked: Option<Permissions>,
     named: Vec<String>,
     offline: bool,
 }
 
-fn wish(scope: Option<&str>, scopes: &[ServerScope], client: &Application) -> Result<Wish, Mistake> {
+/// What a scope asks for of a server with these scopes, within what an operator bound the client to.
+pub(in crate::http::oauth) fn wish(
+    scope: Option<&str>,
+    scopes: &[ServerScope],
+    client: &Application,
+) -> Result<Wish, Mistake> {
     let invalid = |description: String| Mistake::new("invalid_scope", description);
     let words = || scope.unwrap_or_default().split(' ');
     let offline = words().any(|word| word == OFFLINE_ACCESS);

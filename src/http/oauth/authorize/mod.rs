@@ -26,7 +26,7 @@ use crate::types::id::FlowId;
 use crate::types::opaque;
 use crate::users;
 
-pub(super) use check::{redirect_uri, resolve, rest};
+pub(super) use check::{redirect_uri, resolve, rest, server, wish};
 pub(super) use grant::{Grant, Who};
 pub(super) use visit::{End, START_ANEW, Visit, stage};
 

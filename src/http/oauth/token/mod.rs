@@ -2,7 +2,9 @@
 //! an authorization code (§4.1.3) or a refresh token (§6).
 
 mod allowed;
+mod assertion;
 mod exchanged;
+mod id_jag;
 mod still_here;
 
 use axum::Json;
@@ -33,14 +35,20 @@ pub(in crate::http) const PATH: &str = "/oauth/token";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 /// What the token endpoint understands, as the metadata says it.
-pub(super) const GRANTS: [GrantType; 4] =
-    [GrantType::AuthorizationCode, GrantType::RefreshToken, GrantType::ClientCredentials, GrantType::TokenExchange];
+pub(super) const GRANTS: [GrantType; 5] = [
+    GrantType::AuthorizationCode,
+    GrantType::RefreshToken,
+    GrantType::ClientCredentials,
+    GrantType::TokenExchange,
+    GrantType::JwtBearer,
+];
 
 /// A request for a session token.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "only described: the form is read by hand, so that nothing is looked at too early")]
 pub struct TokenRequest {
-    /// `authorization_code`, `refresh_token`, `client_credentials`, or `urn:ietf:params:oauth:grant-type:token-exchange`.
+    /// `authorization_code`, `refresh_token`, `client_credentials`, `urn:ietf:params:oauth:grant-type:token-exchange` or
+    /// `urn:ietf:params:oauth:grant-type:jwt-bearer`.
     grant_type: String,
     /// The key's id, or the OAuth client's, if it is not in `Authorization: Basic`.
     client_id: Option<String>,
@@ -62,6 +70,8 @@ pub struct TokenRequest {
     resource: Option<String>,
     /// Permissions and the server's scopes, to have less than all.
     scope: Option<String>,
+    /// For jwt-bearer: a workload's token, or an identity assertion (ID-JAG) about a person.
+    assertion: Option<String>,
     /// For an exchange: an API key or a session token.
     subject_token: Option<String>,
     /// For an exchange: `…:access_token`, or `…:jwt` for a session token.
@@ -151,6 +161,9 @@ enum Asker {
 }
 
 async fn client(app: &App, form: &Form<'_>, asking: &Asking) -> Result<Asker, OAuthError> {
+    if assertion::proves_itself(form)? {
+        return Ok(Asker::Nobody);
+    }
     if let Some(application) = authenticate_application(app, form, asking).await? {
         return Ok(Asker::Application(application));
     }
@@ -229,7 +242,8 @@ impl Request<'_> {
             GrantType::RefreshToken => self.by_refresh_token(&wish).await,
             GrantType::ClientCredentials => self.by_credentials(&wish).await,
             GrantType::TokenExchange => self.by_exchange(&wish).await,
-            GrantType::DeviceCode | GrantType::JwtBearer => Err(OAuthError::unsupported_grant_type()),
+            GrantType::JwtBearer => self.by_assertion(&wish).await,
+            GrantType::DeviceCode => Err(OAuthError::unsupported_grant_type()),
         }
     }
 
@@ -299,8 +313,8 @@ impl Request<'_> {
         };
         let mut entry =
             Entry::new(&self.asking.by(actor), "session.refused").refused(error.code()).with("grant", grant);
-        if let Some(wrong) = error.proof {
-            entry = entry.with("proof", wrong.code());
+        if let Some(cause) = error.cause {
+            entry = entry.with("cause", cause);
         }
         match self.client {
             Asker::Key(caller) => {

@@ -22,17 +22,26 @@ use crate::users::{self, Check};
 ///
 /// [`Refusal::InvalidGrant`] when the person may not be here any more, or nobody has known for too long.
 pub(super) async fn ask(app: &App, asking: &Asking, user: UserId) -> Result<(), OAuthError> {
+    if is_known(app, asking, user).await? { Ok(()) } else { Err(Refusal::InvalidGrant.into()) }
+}
+
+/// The same; false when nobody has known for too long.
+///
+/// # Errors
+///
+/// As [`ask`], but for that.
+pub(super) async fn is_known(app: &App, asking: &Asking, user: UserId) -> Result<bool, OAuthError> {
     let Some(check) = users::due_check(&app.db, &app.live.keyring, user).await? else {
         // Vouched for a moment ago; or another request asks just now, and its answer counts everywhere. Whoever waits for no
         // answer has the grace and no more: else two requests at a time would need no provider.
-        return if overdue(app, user).await? { Err(OAuthError::unavailable()) } else { Ok(()) };
+        return if overdue(app, user).await? { Err(OAuthError::unavailable()) } else { Ok(true) };
     };
     match check_with(app, &check).await? {
-        Asked::Vouched(person) => renew(app, asking, user, &person).await,
-        Asked::Gone => gone(app, asking, user).await,
+        Asked::Vouched(person) => renew(app, asking, user, &person).await.map(|()| true),
+        Asked::Gone => gone(app, asking, user).await.map(|()| true),
         Asked::Nothing => {
             users::not_asked(&app.db, user).await?;
-            if overdue(app, user).await? { Err(Refusal::InvalidGrant.into()) } else { Ok(()) }
+            Ok(!overdue(app, user).await?)
         }
     }
 }
