@@ -12,6 +12,8 @@ pub const FLOW_STEPS_MAX: i32 = 64;
 pub const FLOW_SECONDS: i32 = 7 * 86_400;
 /// Flows that are kept at most: who sends requests without end pushes out the oldest traces, and fills no disk.
 pub const FLOWS_MAX: i64 = 200_000;
+/// The step that a flow is through with: the client has its token.
+pub const LAST_STEP: &str = "token";
 /// Rows that go in one transaction.
 const EXPIRE_BATCH: i64 = 1_000;
 /// Characters of a step's detail, or of the id of a client that may not exist, at most.

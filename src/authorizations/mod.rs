@@ -8,11 +8,13 @@ mod codes;
 mod flows;
 pub mod request;
 mod store;
+mod traces;
 mod waiting;
 
 pub use codes::{CODE_SECONDS, Code, NewCode, issue_code, look_at_code, use_code};
-pub use flows::{FLOW_SECONDS, FLOW_STEPS_MAX, FLOWS_MAX, expire, of_user, open, step};
+pub use flows::{FLOW_SECONDS, FLOW_STEPS_MAX, FLOWS_MAX, LAST_STEP, expire, of_user, open, step};
 pub use request::{Mistake, Prompt, Request};
+pub use traces::{Filter, Flow, Outcome, Step, Trace, list, trace};
 pub use waiting::{
     Departed, PUSHED_SECONDS, REFERENCE_PREFIX, WAITING_SECONDS, Waiting, answered, depart, end, hold, pull, push,
     returned, waiting,

@@ -22,6 +22,7 @@ mod exchange;
 mod feed;
 mod filters;
 mod first_steps;
+mod flows;
 mod forgery;
 mod idempotency;
 mod introspection;

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mcp_authority::authorizations;
 use mcp_authority::providers::Person;
 use mcp_authority::types::caller::Caller;
+use mcp_authority::types::id::FlowId;
 use mcp_authority::users;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -59,7 +61,12 @@ impl Blue {
         let revoked = root.key_with(node, body).await;
         let revocation = make("revocations", json!({"kind": "key", "id": revoked.id})).await;
         let operator = make("operators", json!({"name": "o", "scopes": ["keys:read"], "projects": ["blue"]})).await;
+        let flow = FlowId::random().to_string();
+        let mut connection = node.app.db.reads().acquire().await.expect("a connection");
+        authorizations::open(&mut connection, &flow, &client, Some(&server.id)).await.expect("a flow");
+        drop(connection);
         let ids = BTreeMap::from([
+            ("flows", flow),
             ("projects", "blue".to_owned()),
             ("servers", server.id),
             ("agents", agent),
@@ -227,6 +234,8 @@ async fn attack_30_filters_by_things_of_another_project_find_nothing() {
         format!("/v1/sessions?key_id={}", ids["keys"]),
         format!("/v1/sessions?server_id={}", ids["servers"]),
         "/v1/revocations?kind=key".to_owned(),
+        format!("/v1/flows?client_id={}", ids["clients"]),
+        "/v1/flows?result=open".to_owned(),
         "/v1/audit?project=blue".to_owned(),
         format!("/v1/audit?target={}", ids["keys"]),
     ] {

@@ -41,6 +41,11 @@ impl OAuthError {
         self.error
     }
 
+    /// What it says to people.
+    pub(super) fn description(&self) -> &str {
+        &self.description
+    }
+
     const fn new(status: StatusCode, error: &'static str, description: String) -> Self {
         Self { status, error, description, retry_after: None, ahead: None }
     }

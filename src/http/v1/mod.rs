@@ -4,6 +4,7 @@
 pub mod agents;
 pub mod audit;
 pub mod clients;
+pub mod flows;
 pub mod keys;
 pub mod nodes;
 pub mod operators;
@@ -60,6 +61,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::revoke))
         .routes(routes!(revocations::list, revocations::create))
         .routes(routes!(revocations::get))
+        .routes(routes!(flows::list))
+        .routes(routes!(flows::get))
         .routes(routes!(audit::list))
         .routes(routes!(audit::checkpoints))
         .routes(routes!(nodes::list))

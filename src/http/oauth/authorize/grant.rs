@@ -45,6 +45,7 @@ impl Grant<'_> {
             Who::Known(user) => (*user, false),
             Who::New(provider, person) => self.signed_in(&mut tx, provider, person).await?,
         };
+        authorizations::of_user(&mut tx, self.flow, user.as_str()).await?;
         let held = users::permissions_of(&mut tx, user, self.request.server_id).await?;
         let granted = self.request.asked.as_ref().map_or_else(|| held.clone(), |asked| asked.intersect(&held));
         if granted.is_empty() {

@@ -103,7 +103,11 @@ async fn begun(app: Arc<App>, received: Received, via: Via) -> Response {
     let visit = Visit::new(app, received.headers.clone(), received.origin);
     match begin(&visit, &received, via).await {
         Ok(response) => response,
-        Err(end) => end.answer(&visit).await,
+        Err(end) => {
+            let form = received.form().ok().filter(|_| received.len() <= check::PARAMETERS_BYTES_MAX);
+            let named = form.as_ref().and_then(|form| form.get("client_id")).unwrap_or_default();
+            end.told_in_a_flow(named).answer(&visit).await
+        }
     }
 }
 

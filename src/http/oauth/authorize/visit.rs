@@ -17,6 +17,7 @@ use crate::http::pages::cookies::Cookie;
 use crate::http::pages::{page, see_other, views};
 use crate::refusal::{Code, Refused};
 use crate::types::caller::Caller;
+use crate::types::id::FlowId;
 use crate::users::{self, Login};
 
 /// A stage of a flow, as its trace names it.
@@ -173,6 +174,12 @@ impl End {
     pub(super) fn opening(mut self, flow: &str, client_id: &str) -> Self {
         self.unopened = Some(client_id.to_owned());
         self.of(flow)
+    }
+
+    /// In a flow of its own, where a page is shown and there is no flow yet: so that the person has something to tell.
+    pub(super) fn told_in_a_flow(self, client_id: &str) -> Self {
+        let shown = matches!(*self.to, To::Person { .. }) && self.flow.is_none();
+        if shown { self.opening(FlowId::random().as_str(), client_id) } else { self }
     }
 
     /// What the person can do.
