@@ -10,6 +10,7 @@ mod audit;
 mod audit_verify;
 mod authorize;
 mod authorize_documents;
+mod authorize_onward;
 mod authorize_pages;
 mod authorize_requests;
 mod bad_input;

@@ -81,6 +81,8 @@ pub(in crate::http) struct Refused {
     pub(in crate::http) code: &'static str,
     /// The flow, if there is one.
     pub(in crate::http) flow: Option<String>,
+    /// Where the person may go on to: as it can be judged, and the address.
+    pub(in crate::http) onward: Option<(Target, String)>,
 }
 
 macro_rules! styled {

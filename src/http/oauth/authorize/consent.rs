@@ -168,7 +168,8 @@ fn usable(login: Option<Login>, request: &Request) -> Option<Login> {
     login.filter(|login| !anew && request.max_age.is_none_or(|age| login.proved_seconds <= age))
 }
 
-fn target(redirect_uri: &str) -> Target {
+/// Where a redirect URI leads, as people can judge it.
+pub(super) fn target(redirect_uri: &str) -> Target {
     let host = host(redirect_uri);
     match Url::parse(redirect_uri) {
         Ok(url) if !matches!(url.scheme(), "https" | "http") => Target::Scheme(url.scheme().to_owned()),

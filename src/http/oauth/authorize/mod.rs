@@ -68,7 +68,7 @@ pub struct AuthorizationRequest {
 #[utoipa::path(get, path = "/oauth/authorize", operation_id = "authorize", tag = "oauth", params(AuthorizationRequest),
     responses((status = 303, description = "To the page that asks the person, or to the client's redirect URI with a `code` or an `error`, and with `state` and `iss`.",
                  headers(("Location" = String))),
-              (status = 400, description = "A page that says what is wrong: the client or its redirect URI, or that nobody can sign in here.", content_type = "text/html", body = String),
+              (status = 400, description = "A page that says what is wrong: the client or its redirect URI, or that nobody can sign in here; or anything else, of a client that no operator registered, with a link to it.", content_type = "text/html", body = String),
               (status = 429, description = "A page that says to wait.", content_type = "text/html", body = String, headers(("Retry-After" = u64))),
               (status = 502, description = "A page that says that the client's metadata cannot be had.", content_type = "text/html", body = String),
               (status = 503, description = "A page that says to try again.", content_type = "text/html", body = String, headers(("Retry-After" = u64)))))]
@@ -179,7 +179,8 @@ async fn checked(visit: &Visit, form: &Form<'_>) -> Result<(Application, Request
     match rest(&visit.app, form, &client, redirect_uri.clone())? {
         Ok(request) => Ok((client, request)),
         Err((mistake, state)) => {
-            Err(End::redirect(stage::REQUEST, (mistake.error, mistake.description), redirect_uri, state))
+            let end = End::redirect(stage::REQUEST, (mistake.error, mistake.description), redirect_uri, state);
+            Err(end.before_the_person(&client))
         }
     }
 }
@@ -203,7 +204,7 @@ fn is_anybodys(redirect_uri: &str) -> bool {
 
 /// A code at once, where the person is signed in and agreed before; else the page that asks.
 async fn decide(visit: &Visit, flow: &str, client: &Application, request: Request) -> Result<Response, End> {
-    let client_end = |error, words: &str| End::client(stage::REQUEST, error, words, &request);
+    let client_end = |error, words: &str| End::client(stage::REQUEST, error, words, &request).before_the_person(client);
     let prompt = request.prompt;
     let mut conn = visit.connection().await?;
     let login = if prompt.login || prompt.select_account { None } else { visit.login(&mut conn).await? };

@@ -6,9 +6,11 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sqlx::PgConnection;
 
+use super::consent::target;
 use crate::app::App;
 use crate::audit::Entry;
 use crate::authorizations::{self, Request, Waiting};
+use crate::clients::{Application, ClientKind};
 use crate::db;
 use crate::gate::Stale;
 use crate::http::caller::Origin;
@@ -92,6 +94,8 @@ pub(in crate::http::oauth) const START_ANEW: &str = "Go back to the application 
 /// What a person can do about an application that asks wrongly.
 pub(super) const TELL_ITS_MAKERS: &str =
     "This is a fault of the application that sent you here, or of how it was set up. You were not sent back to it.";
+/// Why a person is not sent back to such an application.
+const NOT_BY_ITSELF: &str = "You were not sent back by itself, because nobody here has checked this application.";
 
 /// How a request ends that does not go on: told to the person, or by redirect to the client.
 #[derive(Debug)]
@@ -107,8 +111,21 @@ pub(in crate::http::oauth) struct End {
 
 #[derive(Debug)]
 enum To {
-    Person { status: StatusCode, title: String, expected: Vec<String>, help: String },
-    Client { redirect_uri: String, state: Option<String> },
+    Person {
+        status: StatusCode,
+        title: String,
+        expected: Vec<String>,
+        help: String,
+    },
+    Client {
+        redirect_uri: String,
+        state: Option<String>,
+    },
+    /// The client, if the person goes on to it.
+    ByLink {
+        redirect_uri: String,
+        state: Option<String>,
+    },
     Unwell(Refused),
     Wait(u64),
 }
@@ -152,6 +169,18 @@ impl End {
         state: Option<String>,
     ) -> Self {
         Self::new(during, error, detail, To::Client { redirect_uri, state })
+    }
+
+    /// The same before the person did anything. Nobody is sent on by itself to an application that only made itself known:
+    /// else we would be the trusted address in front of anybody's page (A11, RFC 9700 §4.11.2).
+    pub(super) fn before_the_person(mut self, client: &Application) -> Self {
+        *self.to = match *self.to {
+            To::Client { redirect_uri, state } if client.kind != ClientKind::Registered => {
+                To::ByLink { redirect_uri, state }
+            }
+            to => to,
+        };
+        self
     }
 
     /// Something here, or the database, does not work.
@@ -209,7 +238,7 @@ impl End {
     /// Writes it into the trace and the audit, and answers. What goes to a person counts against who sends too much.
     pub(in crate::http::oauth) async fn answer(self, visit: &Visit) -> Response {
         let told = match &*self.to {
-            To::Person { .. } => visit.app.failures.count(visit.by.address, None),
+            To::Person { .. } | To::ByLink { .. } => visit.app.failures.count(visit.by.address, None),
             _ => Ok(()),
         };
         if let Err(wait) = told {
@@ -237,28 +266,28 @@ impl End {
     }
 
     fn into_response(self, app: &App) -> Response {
-        let refused = |title: String, expected, help, detail| views::Refused {
-            title,
-            detail,
-            expected,
-            help,
+        let view = |title: &str, help: &str| views::Refused {
+            title: title.to_owned(),
+            detail: self.detail.clone(),
+            expected: Vec::new(),
+            help: help.to_owned(),
             code: self.code,
             flow: self.flow.clone(),
+            onward: None,
         };
-        match *self.to {
+        match &*self.to {
             To::Person { status, title, expected, help } => {
-                page(status, &refused(title, expected, help, self.detail), None)
+                page(*status, &views::Refused { expected: expected.clone(), ..view(title, help) }, None)
             }
-            To::Client { redirect_uri, state } => {
-                let flow = self.flow.map(|flow| format!(" ({flow})")).unwrap_or_default();
-                let description = described(&format!("{}{flow}", self.detail));
-                let parameters = [("error", self.code), ("error_description", description.as_str())];
-                see_other(&to_client(app, &redirect_uri, &parameters, state.as_deref()))
+            To::Client { redirect_uri, state } => see_other(&self.told(app, redirect_uri, state.as_deref())),
+            To::ByLink { redirect_uri, state } => {
+                let onward = Some((target(redirect_uri), self.told(app, redirect_uri, state.as_deref())));
+                let view = view("This application asked for what cannot be done", NOT_BY_ITSELF);
+                page(StatusCode::BAD_REQUEST, &views::Refused { onward, ..view }, None)
             }
             To::Wait(seconds) => {
-                let view =
-                    refused("Please wait".to_owned(), Vec::new(), "Try again in a minute.".to_owned(), self.detail);
-                after(page(StatusCode::TOO_MANY_REQUESTS, &view, None), seconds)
+                let view = view("Please wait", "Try again in a minute.");
+                after(page(StatusCode::TOO_MANY_REQUESTS, &view, None), *seconds)
             }
             To::Unwell(cause) => {
                 if let Some(error) = &cause.cause {
@@ -269,13 +298,17 @@ impl End {
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 };
-                let help = "Try again in a moment.".to_owned();
-                after(
-                    page(status, &refused("This does not work now".to_owned(), Vec::new(), help, self.detail), None),
-                    1,
-                )
+                after(page(status, &view("This does not work now", "Try again in a moment."), None), 1)
             }
         }
+    }
+
+    /// Where a client is told of it.
+    fn told(&self, app: &App, redirect_uri: &str, state: Option<&str>) -> String {
+        let flow = self.flow.as_ref().map(|flow| format!(" ({flow})")).unwrap_or_default();
+        let description = described(&format!("{}{flow}", self.detail));
+        let parameters = [("error", self.code), ("error_description", description.as_str())];
+        to_client(app, redirect_uri, &parameters, state)
     }
 }
 
