@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 
+use super::devices;
 use super::store;
 use crate::db;
 use crate::types::credential;
@@ -62,8 +63,9 @@ pub async fn step(
 pub async fn expire(conn: &mut PgConnection) -> db::Result<u64> {
     let requests = store::expire_requests(conn, EXPIRE_BATCH).await?;
     let codes = store::expire_codes(conn, EXPIRE_BATCH).await?;
+    let devices = devices::expire(conn).await?;
     let flows = store::expire_flows(conn, FLOWS_MAX, EXPIRE_BATCH).await?;
-    Ok(requests + codes + flows)
+    Ok(requests + codes + devices + flows)
 }
 
 /// What somebody sent, short, and as PostgreSQL can store it. A secret of ours in the wrong place is not kept.

@@ -225,7 +225,8 @@ pub(super) async fn expire_flows(conn: &mut PgConnection, kept: i64, most: i64) 
              (select id from flows where expires_at <= authority_now() order by expires_at limit $2)
              union all
              (select id from flows order by created_at desc, id desc offset $1 limit $2))
-           and not exists (select from authorization_requests r where r.flow_id = f.id)",
+           and not exists (select from authorization_requests r where r.flow_id = f.id)
+           and not exists (select from device_authorizations d where d.flow_id = f.id and d.expires_at > authority_now())",
         kept,
         most,
     )
@@ -313,6 +314,6 @@ pub(super) fn readable<T: DeserializeOwned>(stored: Value) -> db::Result<T> {
     serde_json::from_value(stored).map_err(unreadable)
 }
 
-fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> db::Error {
+pub(super) fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> db::Error {
     sqlx::Error::Decode(Box::new(error)).into()
 }

@@ -66,6 +66,11 @@ impl OAuthError {
         Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", description)
     }
 
+    /// What a device is told that asks for its tokens (RFC 8628 §3.5).
+    pub(super) fn of_device(error: &'static str, description: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error, description.to_owned())
+    }
+
     /// An authorization request that was pushed is wrong (RFC 9126 §2.3).
     pub(super) fn of(mistake: Mistake) -> Self {
         Self::new(StatusCode::BAD_REQUEST, mistake.error, mistake.description)

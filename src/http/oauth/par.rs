@@ -16,7 +16,7 @@ use crate::app::{App, AppState};
 use crate::authorizations::{self, PUSHED_SECONDS};
 use crate::gate::Inactive;
 use crate::refusal::Refused;
-use crate::types::id::FlowId;
+use crate::types::id::{FlowId, ServerId};
 
 /// Where the request is kept.
 #[derive(Serialize, ToSchema)]
@@ -56,8 +56,8 @@ async fn push(app: &App, received: &Received) -> Result<Pushed, OAuthError> {
     let request = checked.map_err(|(mistake, _)| OAuthError::of(mistake))?;
     let flow = FlowId::random().to_string();
     let mut conn = app.db.reads().acquire().await.map_err(Refused::from)?;
-    let server = request.server_id.as_str();
-    authorizations::open(&mut conn, &flow, &client.client_id, Some(server)).await.map_err(Refused::from)?;
+    let server = request.server_id.as_ref().map(ServerId::as_str);
+    authorizations::open(&mut conn, &flow, &client.client_id, server).await.map_err(Refused::from)?;
     let reference = authorizations::push(&mut conn, &flow, &pairs(&form, &client)).await.map_err(Refused::from)?;
     Ok(Pushed { request_uri: reference.reveal().clone(), expires_in: PUSHED_SECONDS })
 }

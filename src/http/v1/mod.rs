@@ -4,6 +4,7 @@
 pub mod agents;
 pub mod audit;
 pub mod clients;
+pub mod consents;
 pub mod flows;
 pub mod keys;
 pub mod nodes;
@@ -56,6 +57,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(clients::rotate))
         .routes(routes!(users::list))
         .routes(routes!(users::get, users::change))
+        .routes(routes!(consents::list))
+        .routes(routes!(consents::get))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::get))
         .routes(routes!(sessions::revoke))

@@ -22,11 +22,11 @@ use crate::http::oauth::form::{Form, Received};
 use crate::http::pages::cookies::Cookie;
 use crate::http::pages::see_other;
 use crate::providers;
-use crate::types::id::FlowId;
+use crate::types::id::{FlowId, ServerId};
 use crate::types::opaque;
 use crate::users;
 
-pub(super) use check::{redirect_uri, resolve, rest};
+pub(super) use check::{for_device, redirect_uri, resolve, rest};
 pub(super) use grant::{Grant, Who};
 pub(super) use visit::{End, START_ANEW, Visit, stage};
 
@@ -133,7 +133,8 @@ async fn begin(visit: &Visit, received: &Received, via: Via) -> Result<Response,
     let checked = checked(visit, &form).await;
     let (client, request) = checked.map_err(|end| end.opening(&flow, named))?;
     let mut conn = visit.connection().await?;
-    authorizations::open(&mut conn, &flow, &client.client_id, Some(request.server_id.as_str())).await?;
+    let server = request.server_id.as_ref().map(ServerId::as_str);
+    authorizations::open(&mut conn, &flow, &client.client_id, server).await?;
     visit.passed(&mut conn, &flow, stage::REQUEST).await;
     match via {
         Via::Query => {
@@ -209,9 +210,9 @@ async fn decide(visit: &Visit, flow: &str, client: &Application, request: Reques
     let mut conn = visit.connection().await?;
     let login = if prompt.login || prompt.select_account { None } else { visit.login(&mut conn).await? };
     let login = login.filter(|login| request.max_age.is_none_or(|age| login.proved_seconds <= age));
-    let agreed = match (&login, client.id) {
-        (Some(login), Some(id)) => {
-            let (user, server) = (login.user_id, request.server_id);
+    let agreed = match (&login, client.id, request.server_id) {
+        (Some(login), Some(id), Some(server)) => {
+            let user = login.user_id;
             let held = users::permissions_of(&mut conn, user, server).await?;
             let wanted = request.asked.as_ref().map_or_else(|| held.clone(), |asked| asked.intersect(&held));
             let before = users::agreed(&mut conn, user, id, server).await?;
@@ -243,15 +244,18 @@ async fn decide(visit: &Visit, flow: &str, client: &Application, request: Reques
 /// Lets the request wait in this browser, and sends it to the page that asks.
 async fn hold(visit: &Visit, flow: &str, request: Request) -> Result<Response, End> {
     let app = &*visit.app;
-    let browser = match Cookie::Browser.read(app, &visit.headers) {
-        Some(known) => known.to_owned(),
-        None => opaque::random().reveal().clone(),
-    };
+    let browser = browser(visit);
     let waiting = Waiting { flow_id: flow.to_owned(), request };
     authorizations::hold(&mut *visit.connection().await?, &waiting, &browser).await?;
     let mut response = see_other(&format!("/oauth/authorize/{flow}"));
     Cookie::Browser.set(app, response.headers_mut(), &browser);
     Ok(response)
+}
+
+/// What the browser is known by: what it is known by already, or something new.
+pub(super) fn browser(visit: &Visit) -> String {
+    let known = Cookie::Browser.read(&visit.app, &visit.headers);
+    known.map_or_else(|| opaque::random().reveal().clone(), str::to_owned)
 }
 
 fn encoded<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {

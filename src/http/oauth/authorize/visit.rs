@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use super::consent::target;
 use crate::app::App;
 use crate::audit::Entry;
-use crate::authorizations::{self, Request, Waiting};
+use crate::authorizations::{self, Purpose, Request, Waiting};
 use crate::clients::{Application, ClientKind};
 use crate::db;
 use crate::gate::Stale;
@@ -26,6 +26,8 @@ use crate::users::{self, Login};
 pub(in crate::http::oauth) mod stage {
     /// The client's request was looked at.
     pub(in crate::http::oauth) const REQUEST: &str = "request";
+    /// Somebody typed the code of a device.
+    pub(in crate::http::oauth) const DEVICE: &str = "device";
     /// The person was asked.
     pub(in crate::http::oauth) const CONSENT: &str = "consent";
     /// The browser was sent to a provider.
@@ -151,14 +153,19 @@ impl End {
         Self::new(stage, code, detail, to)
     }
 
-    /// The error goes to the client (RFC 6749 §4.1.2.1).
+    /// The error goes to the client (RFC 6749 §4.1.2.1); where none waits in this browser, to the person.
     pub(in crate::http::oauth) fn client(
         stage: &'static str,
         error: &'static str,
         detail: impl Into<String>,
         request: &Request,
     ) -> Self {
-        Self::redirect(stage, (error, detail.into()), request.redirect_uri.clone(), request.state.clone())
+        if request.purpose == Purpose::Client {
+            return Self::redirect(stage, (error, detail.into()), request.redirect_uri.clone(), request.state.clone());
+        }
+        let help = if request.purpose == Purpose::OwnPage { "Try again." } else { "You can close this page." };
+        let detail = format!("Here is why: {}.", detail.into());
+        Self::page(stage, error, "This was not allowed", detail).help(help)
     }
 
     /// The same, of a request that was not read whole.
@@ -189,7 +196,7 @@ impl End {
     }
 
     /// Too much came from there.
-    pub(super) fn wait(seconds: u64) -> Self {
+    pub(in crate::http::oauth) fn wait(seconds: u64) -> Self {
         Self::new(stage::REQUEST, "too_many_failures", "Too much was asked from your network.", To::Wait(seconds))
     }
 

@@ -27,13 +27,17 @@ const VERIFIER_CHARS: std::ops::RangeInclusive<usize> = 43..=128;
 const OFFLINE_ACCESS: &str = "offline_access";
 
 impl Request<'_> {
+    /// The OAuth client that asks; others have no person behind them.
+    pub(super) fn oauth_client(&self) -> Result<&Application, OAuthError> {
+        match self.client {
+            Asker::Application(application) => Ok(application),
+            Asker::Key(_) => Err(Refusal::UnauthorizedClient.into()),
+            Asker::Nobody => Err(failed(self.app, self.asking, Inactive::Malformed, None)),
+        }
+    }
+
     fn application(&self) -> Result<(&Application, ClientId), OAuthError> {
-        let application = match self.client {
-            Asker::Application(application) => application,
-            // An agent's key has no person behind it.
-            Asker::Key(_) => return Err(Refusal::UnauthorizedClient.into()),
-            Asker::Nobody => return Err(failed(self.app, self.asking, Inactive::Malformed, None)),
-        };
+        let application = self.oauth_client()?;
         // Nobody agreed to a client that has no row.
         Ok((application, application.id.ok_or(Refusal::InvalidGrant)?))
     }
