@@ -13,7 +13,7 @@ use crate::support::{Elsewhere, Reply};
 fn onward(reply: &Reply) -> Url {
     assert_eq!(reply.status.as_u16(), 400, "{}", reply.text);
     assert!(reply.headers.get("location").is_none() && reply.headers.get("refresh").is_none());
-    assert!(reply.text.contains("You were not sent back by itself"), "{}", reply.text);
+    assert!(reply.text.contains("You were not sent back automatically"), "{}", reply.text);
     let href = reply.text.split("<a href=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a link");
     Url::parse(&href.replace("&#38;", "&")).expect("an address")
 }

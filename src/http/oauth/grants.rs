@@ -176,7 +176,7 @@ pub(super) async fn signed_in(
               (status = 202, description = "The page, which says that it is not yet proved to hold on every node.", content_type = "text/html", body = String),
               (status = 303, description = "Nobody is signed in: to the page.", headers(("Location" = String))),
               (status = 403, description = "A page: the form did not come from ours.", content_type = "text/html", body = String),
-              (status = 404, description = "A page: it is over already. Or no such id.", content_type = "text/html", body = String),
+              (status = 404, description = "A page: it is over already. Or no id of anything allowed.", content((String = "text/html"), (crate::http::problem::Problem = "application/problem+json"))),
               (status = 413, description = "The body is too large.", body = super::OAuthWire),
               (status = 415, description = "The body is not a form.", body = super::OAuthWire),
               (status = 429, description = "A page that says to wait.", content_type = "text/html", body = String, headers(("Retry-After" = u64))),

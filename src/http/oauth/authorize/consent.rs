@@ -106,6 +106,10 @@ async fn answered(visit: &Visit, flow: &str, received: &Received) -> Result<Resp
     ours(visit)?;
     let mut conn = visit.connection().await?;
     let waiting = visit.waiting(&mut conn, flow).await?;
+    if waiting.request.purpose == Purpose::OwnPage {
+        // No client takes part, so there is nothing to agree to.
+        return Ok(see_other(&format!("/oauth/sign-in/{flow}")));
+    }
     let login = usable(visit.login(&mut conn).await?, &waiting.request);
     let form = received.form().ok();
     match form.as_ref().and_then(|form| form.get("decision")) {

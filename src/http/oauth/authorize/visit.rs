@@ -97,7 +97,7 @@ pub(in crate::http::oauth) const START_ANEW: &str = "Go back to the application 
 pub(super) const TELL_ITS_MAKERS: &str =
     "This is a fault of the application that sent you here, or of how it was set up. You were not sent back to it.";
 /// Why a person is not sent back to such an application.
-const NOT_BY_ITSELF: &str = "You were not sent back by itself, because nobody here has checked this application.";
+const NOT_BY_ITSELF: &str = "You were not sent back automatically, because nobody here has checked this application.";
 
 /// How a request ends that does not go on: told to the person, or by redirect to the client.
 #[derive(Debug)]
@@ -164,8 +164,8 @@ impl End {
             return Self::redirect(stage, (error, detail.into()), request.redirect_uri.clone(), request.state.clone());
         }
         let help = if request.purpose == Purpose::OwnPage { "Try again." } else { "You can close this page." };
-        let detail = format!("Here is why: {}.", detail.into());
-        Self::page(stage, error, "This was not allowed", detail).help(help)
+        let title = if error == "access_denied" { "This was not allowed" } else { "This does not work now" };
+        Self::page(stage, error, title, format!("Here is why: {}.", detail.into())).help(help)
     }
 
     /// The same, of a request that was not read whole.
