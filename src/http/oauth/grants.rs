@@ -49,9 +49,9 @@ async fn shown(visit: &Visit, ended: Option<Ended>) -> Result<Response, End> {
         return Ok(page(StatusCode::OK, &views::GrantsSignIn, None));
     };
     let (allowed, more) = users::allowed_by(&mut conn, login.user_id).await?;
-    let grants = allowed.into_iter().map(granted).collect();
+    let allowed = allowed.into_iter().map(granted).collect();
     let complete = ended.as_ref().is_none_or(|ended| ended.complete);
-    let view = views::Grants { account: (login.name, login.provider), ended, grants, more };
+    let view = views::Grants { account: (login.name, login.provider), ended, allowed, more };
     Ok(page(if complete { StatusCode::OK } else { StatusCode::ACCEPTED }, &view, None))
 }
 

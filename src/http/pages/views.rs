@@ -94,7 +94,7 @@ pub(in crate::http) struct Grants {
     /// What was taken back just now.
     pub(in crate::http) ended: Option<Ended>,
     /// What is allowed.
-    pub(in crate::http) grants: Vec<Granted>,
+    pub(in crate::http) allowed: Vec<Granted>,
     /// There is more than is shown.
     pub(in crate::http) more: bool,
 }

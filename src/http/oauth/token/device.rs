@@ -77,16 +77,12 @@ impl Request<'_> {
         device: &Device,
         why: &'static str,
     ) -> Result<TokenResponse, OAuthError> {
-        match device.family_id {
-            Some(family) => {
-                refresh::end(&mut tx, family, why).await?;
-                self.revoke(tx, family).await
-            }
-            None => {
-                devices::deny(&mut tx, &device.flow_id).await?;
-                db::commit(tx).await?;
-                Err(Refusal::InvalidGrant.into())
-            }
+        if let Some(family) = device.family_id {
+            refresh::end(&mut tx, family, why).await?;
+            return self.revoke(tx, family).await;
         }
+        devices::deny(&mut tx, &device.flow_id).await?;
+        db::commit(tx).await?;
+        Err(Refusal::InvalidGrant.into())
     }
 }
