@@ -22,6 +22,8 @@ const REGISTRATIONS_A_MINUTE: u32 = 30;
 const SIGN_INS_A_MINUTE: u32 = 600;
 /// Documents that one address may make us fetch at once. Those that are kept cost nothing.
 const FETCHES_A_MINUTE: u32 = 30;
+/// Proofs of possession that one address may send at once without anything else that it proves; each is remembered for a while.
+const PROOFS_A_MINUTE: u32 = 600;
 
 /// Device codes that may be typed from one address at once.
 const CODES_A_MINUTE: u32 = 30;
@@ -53,6 +55,7 @@ pub struct Strangers {
     sign_ins: Keyed,
     codes: Keyed,
     codes_of_people: Keyed,
+    proofs: Keyed,
 }
 
 impl Default for Strangers {
@@ -63,6 +66,7 @@ impl Default for Strangers {
             sign_ins: keyed(SIGN_INS_A_MINUTE),
             codes: keyed(CODES_A_MINUTE),
             codes_of_people: keyed(CODES_OF_A_PERSON_A_MINUTE),
+            proofs: keyed(PROOFS_A_MINUTE),
         }
     }
 }
@@ -104,6 +108,15 @@ impl Strangers {
         let by_address = check(&self.codes, &network_of(address));
         let by_person = person.map_or(Ok(()), |person| check(&self.codes_of_people, &person.to_owned()));
         by_address.and(by_person)
+    }
+
+    /// Whether one more proof of possession of this address can be remembered now.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait.
+    pub fn prove(&self, address: Option<IpAddr>) -> Result<(), Duration> {
+        check(&self.proofs, &address.map(network).unwrap_or_default())
     }
 }
 

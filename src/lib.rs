@@ -26,6 +26,7 @@ pub mod servers;
 pub mod roles;
 pub mod keys;
 pub mod clients;
+pub mod proofs;
 pub mod providers;
 pub mod users;
 pub mod authorizations;

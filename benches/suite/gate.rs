@@ -179,6 +179,7 @@ impl World {
             environment: Environment::Prod,
             key_id: Some(key),
             act: None,
+            cnf: None,
             srv: server,
             kv: Some(1),
             anc: Vec::new(),

@@ -9,6 +9,7 @@ use crate::types::id::{ClientId, ConsentId, ServerId, SessionId, UserId};
 use crate::types::opaque;
 use crate::types::permission::Permissions;
 use crate::types::redacted::Secret;
+use crate::types::thumbprint::Thumbprint;
 
 /// How long a code is good. Clients redeem it at once.
 pub const CODE_SECONDS: i32 = 60;
@@ -33,7 +34,7 @@ pub struct NewCode<'a> {
     /// Base64url of SHA-256 of the verifier (RFC 7636 §4.2).
     pub code_challenge: &'a str,
     /// The key that it is bound to (RFC 9449 §10).
-    pub jkt: Option<&'a str>,
+    pub jkt: Option<Thumbprint>,
     /// Whether `offline_access` was asked for.
     pub offline: bool,
     /// What a node must have applied before it honours the code: the consent stands there.
@@ -60,7 +61,7 @@ pub struct Code {
     /// Base64url of SHA-256 of the verifier.
     pub code_challenge: String,
     /// The key that it is bound to.
-    pub jkt: Option<String>,
+    pub jkt: Option<Thumbprint>,
     /// Whether `offline_access` was asked for.
     pub offline: bool,
     /// What a node must have applied before it honours it.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::id::ServerId;
 use crate::types::permission::Permissions;
+use crate::types::thumbprint::Thumbprint;
 
 /// Bytes of a `state` at most; it comes back to the client in a URL.
 pub const STATE_BYTES_MAX: usize = 4_096;
@@ -23,6 +24,8 @@ pub struct Request {
     pub state: Option<String>,
     /// Base64url of SHA-256 of the verifier.
     pub code_challenge: String,
+    /// The key that the code is to be bound to (RFC 9449 §10).
+    pub jkt: Option<Thumbprint>,
     /// For which server; `None`: for none, the person only signs in.
     pub server_id: Option<ServerId>,
     /// What it asks for; `None`: all that the person's roles give there.
@@ -55,6 +58,7 @@ impl Request {
             redirect_uri: String::new(),
             state: None,
             code_challenge: String::new(),
+            jkt: None,
             server_id: None,
             asked: None,
             scopes: Vec::new(),
@@ -143,6 +147,16 @@ pub fn challenge(challenge: Option<&str>, method: Option<&str>) -> Result<String
         return Err(Mistake::invalid("code_challenge is not the base64url form of a SHA-256 digest"));
     }
     Ok(challenge.to_owned())
+}
+
+/// The key that the code is to be bound to (RFC 9449 §10).
+///
+/// # Errors
+///
+/// It is no thumbprint.
+pub fn jkt(text: Option<&str>) -> Result<Option<Thumbprint>, Mistake> {
+    let read = |text| Thumbprint::parse(text).ok_or_else(|| Mistake::invalid("dpop_jkt is not a thumbprint of a key"));
+    text.map(read).transpose()
 }
 
 impl Prompt {

@@ -13,6 +13,7 @@ use crate::db;
 use crate::gate::Position;
 use crate::types::id::SessionId;
 use crate::types::permission::Permissions;
+use crate::types::thumbprint::Thumbprint;
 
 pub(super) async fn insert_flow(
     conn: &mut PgConnection,
@@ -250,7 +251,7 @@ pub(super) async fn insert_code(tx: &mut PgConnection, digest: &[u8], new: &NewC
         &permissions,
         new.redirect_uri,
         new.code_challenge,
-        new.jkt,
+        new.jkt.as_ref().map(Thumbprint::as_str),
         new.offline,
         new.position.history,
         new.position.number,
@@ -280,7 +281,7 @@ pub(super) async fn lock_code(tx: &mut PgConnection, digest: [u8; 32]) -> db::Re
         permissions: Permissions::parse(&row.permissions).map_err(unreadable)?,
         redirect_uri: row.redirect_uri,
         code_challenge: row.code_challenge,
-        jkt: row.jkt,
+        jkt: row.jkt.map(|jkt| Thumbprint::parse(&jkt).ok_or(UnknownKey)).transpose().map_err(unreadable)?,
         offline: row.offline,
         position: Position { history: row.history, number: row.number },
         expired: row.expired,
@@ -300,6 +301,11 @@ pub(super) async fn set_code_used(tx: &mut PgConnection, digest: &[u8], family: 
     .await?;
     Ok(())
 }
+
+/// What stands there is no thumbprint.
+#[derive(Debug, thiserror::Error)]
+#[error("no thumbprint of a key")]
+struct UnknownKey;
 
 /// An id that was stored.
 pub(super) fn id<T: FromStr>(text: &str) -> db::Result<T>

@@ -243,7 +243,6 @@ impl Follower {
         // Before the round is published: whoever then finds its queue empty has all that the lease covers.
         self.feed.shared.subscribers.tell(notices);
         self.applied = Some(last);
-        self.feed.shared.applied.send_replace(last.position);
         if last.position != applied.position
             && !nodes::acknowledge(&mut tx, self.node, self.beat + 1, last.position).await?
         {
@@ -260,6 +259,8 @@ impl Follower {
             if on(Protection::LeaseFromSent) { (sent, wall) } else { (BootInstant::now(), wall_clock()) };
         let round = Round { sent, wall, database: beat.now.into(), lease, position: last.position };
         self.feed.live.publish(if whole { round } else { Round { position: last.position, ..before } });
+        // Who waits for a place then finds it in the round.
+        self.feed.shared.applied.send_replace(last.position);
         self.watch(connection, &others, &beat).await?;
         self.forget();
         Ok(!whole)

@@ -147,8 +147,12 @@ pub(super) async fn load_settings(connection: &mut PgConnection, live: &Live) ->
     let seconds = u64::try_from(settings.session_ttl_seconds).unwrap_or(60);
     let longest_lease = live.settings.load().longest_lease;
     let dynamic_registration = settings.dynamic_registration != settings::DynamicRegistration::Off;
-    let session_ttl = Duration::from_secs(seconds);
-    live.settings.store(Arc::new(SettingsNow { session_ttl, dynamic_registration, longest_lease }));
+    live.settings.store(Arc::new(SettingsNow {
+        session_ttl: Duration::from_secs(seconds),
+        dynamic_registration,
+        dpop_nonce_required: settings.dpop_nonce_required,
+        longest_lease,
+    }));
     Ok(())
 }
 

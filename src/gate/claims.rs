@@ -7,6 +7,7 @@ use crate::gate::Inactive;
 use crate::types::environment::Environment;
 use crate::types::id::{AgentId, ClientId, ConsentId, KeyId, ServerId, SessionId};
 use crate::types::permission::{Permission, Permissions};
+use crate::types::thumbprint::Thumbprint;
 
 /// Who acts for the subject (RFC 8693 §4.1), and for whom before.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -26,6 +27,15 @@ impl Actor {
     pub fn depth(&self) -> usize {
         std::iter::successors(Some(self), |actor| actor.act.as_deref()).count()
     }
+}
+
+/// By what whoever shows a token proves to be its holder (RFC 7800 §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    /// The thumbprint of its key (RFC 9449 §6.1).
+    #[schema(value_type = String)]
+    pub jkt: Thumbprint,
 }
 
 /// The claims of a session token (RFC 9068 §2.2, and four of ours: `srv`, `kv`, `anc`, `pos`).
@@ -62,6 +72,9 @@ pub struct Claims {
     /// Who acts.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub act: Option<Actor>,
+    /// The key that it is bound to: nobody else may use it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cnf: Option<Confirmation>,
     /// The server's id: a resource may be given to another server one day.
     pub srv: ServerId,
     /// The version of the key's secret.

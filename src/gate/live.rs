@@ -31,6 +31,8 @@ pub struct SettingsNow {
     pub session_ttl: Duration,
     /// Applications may register themselves.
     pub dynamic_registration: bool,
+    /// Proofs of possession must hold a nonce of ours.
+    pub dpop_nonce_required: bool,
     /// The longest lease that any node may still be under.
     pub longest_lease: Duration,
 }
@@ -73,6 +75,7 @@ impl Live {
         let settings = SettingsNow {
             session_ttl: Duration::from_mins(15),
             dynamic_registration: false,
+            dpop_nonce_required: true,
             longest_lease: Duration::from_mins(1),
         };
         Self {

@@ -18,7 +18,7 @@ mod things;
 mod verified;
 
 pub use cause::Inactive;
-pub use claims::{Actor, Ancestor, Claims, Holder};
+pub use claims::{Actor, Ancestor, Claims, Confirmation, Holder};
 pub use introspect::{Active, Asker, Question, Verdict, introspect};
 pub use lease::{Position, Round, Stale};
 pub(crate) use lineage::servers_of;

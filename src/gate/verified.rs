@@ -159,6 +159,7 @@ mod tests {
             environment: Environment::Prod,
             key_id: Some(key),
             act: None,
+            cnf: None,
             srv: ServerId::random(),
             kv: Some(1),
             anc,

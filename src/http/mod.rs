@@ -167,9 +167,10 @@ pub fn metrics_router(app: &Arc<App>) -> Router {
 
 /// Clients that run in a page need these; no credentials of the browser are involved.
 fn cors() -> CorsLayer {
+    let mcp_version = HeaderName::from_static("mcp-protocol-version");
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static("mcp-protocol-version")])
-        .expose_headers([header::WWW_AUTHENTICATE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, mcp_version, oauth::dpop::PROOF])
+        .expose_headers([header::WWW_AUTHENTICATE, oauth::dpop::NONCE])
 }

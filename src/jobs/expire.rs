@@ -7,6 +7,7 @@ use crate::clients;
 use crate::db;
 use crate::idempotency;
 use crate::observations;
+use crate::proofs;
 use crate::providers;
 use crate::revocations;
 use crate::sessions;
@@ -14,7 +15,7 @@ use crate::users;
 
 /// Batches of one run.
 const BATCHES_MAX: usize = 50;
-/// Assertions and logout tokens of one batch.
+/// Assertions, proofs and logout tokens of one batch.
 const TOKENS_MAX: i64 = 1_000;
 /// Clients of one batch. Each is an entry of the feed, and nobody else writes that meanwhile.
 const CLIENTS_MAX: i64 = 100;
@@ -70,11 +71,12 @@ async fn people(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Assertions that are over, and clients that registered themselves and that nobody agreed to.
+/// Assertions and proofs that are over, and clients that registered themselves and that nobody agreed to.
 async fn strangers(app: &App) -> anyhow::Result<()> {
     for _ in 0..BATCHES_MAX {
         let mut tx = app.db.begin().await?;
-        let removed = clients::expire_assertions(&mut tx, TOKENS_MAX).await?;
+        let removed =
+            clients::expire_assertions(&mut tx, TOKENS_MAX).await? + proofs::expire(&mut tx, TOKENS_MAX).await?;
         db::commit(tx).await?;
         if removed == 0 {
             break;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gate::{
-    Ancestor, Claims, Client, Holder, Inactive, Key, KeyCaller, Position, Server, View, check_holder,
+    Ancestor, Claims, Client, Confirmation, Holder, Inactive, Key, KeyCaller, Position, Server, View, check_holder,
     effective_permissions, servers_of,
 };
 use crate::sessions::bearer::Bearer;
@@ -16,6 +16,7 @@ use crate::types::clock::Timestamp;
 use crate::types::id::{ConsentId, ServerId, SessionId};
 use crate::types::permission::{Permissions, SCOPE_BYTES_MAX, requested, scope_string};
 use crate::types::resource::Canonical;
+use crate::types::thumbprint::Thumbprint;
 
 /// A refusal of the token endpoint, in OAuth's words (RFC 6749 §5.2, RFC 8707 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Wish {
     pub scope: Option<String>,
     /// From where the request came.
     pub address: Option<IpAddr>,
+    /// The key that the sender proved to have: the token is bound to it (RFC 9449 §5).
+    pub key: Option<Thumbprint>,
 }
 
 /// A token that may be issued: to be signed, written, and only then handed out.
@@ -78,7 +81,7 @@ pub fn authorise(view: View<'_>, caller: &KeyCaller, wish: &Wish) -> Result<Draf
         return Err(Refusal::InvalidTarget);
     }
     let granted = narrow(&held, wish.scope.as_deref(), &server)?;
-    draft(view, Parts::new(&Bearer::Key(caller.clone()), &server, granted, caller.version.expires, wish.address))
+    draft(view, Parts::new(&Bearer::Key(caller.clone()), &server, granted, caller.version.expires, wish))
 }
 
 /// A token for a client that authenticated and acts by itself (RFC 6749 §4.4).
@@ -97,7 +100,7 @@ pub fn authorise_client(view: View<'_>, client: &Arc<Client>, wish: &Wish) -> Re
     })?;
     let granted = narrow(&held, wish.scope.as_deref(), &server)?;
     let bearer = Bearer::Client(Arc::clone(client));
-    draft(view, Parts::new(&bearer, &server, granted, Timestamp::NEVER, wish.address))
+    draft(view, Parts::new(&bearer, &server, granted, Timestamp::NEVER, wish))
 }
 
 /// What a person allowed, being turned into a token: by a code, or by a refresh token.
@@ -137,7 +140,7 @@ pub fn authorise_allowed(view: View<'_>, allowed: &Allowed, wish: &Wish) -> Resu
         return Err(Refusal::InvalidGrant);
     }
     let granted = narrow(&held, wish.scope.as_deref(), &server)?;
-    let mut parts = Parts::new(&bearer, &server, granted, Timestamp::NEVER, wish.address);
+    let mut parts = Parts::new(&bearer, &server, granted, Timestamp::NEVER, wish);
     parts.ancestors.push(Ancestor::Token(family, began.seconds()).to_claim());
     Ok(Draft { family: Some(family), ..draft(view, parts)? })
 }
@@ -164,19 +167,13 @@ pub(super) struct Parts<'a> {
     pub(super) ends: Timestamp,
     pub(super) act: Option<crate::gate::Actor>,
     pub(super) ancestors: Vec<String>,
-    pub(super) address: Option<IpAddr>,
+    pub(super) wish: &'a Wish,
 }
 
 impl<'a> Parts<'a> {
     /// A token that nobody acts with but its holder, and that hangs on nothing else.
-    fn new(
-        bearer: &'a Bearer,
-        server: &'a Server,
-        granted: Permissions,
-        ends: Timestamp,
-        address: Option<IpAddr>,
-    ) -> Self {
-        Self { bearer, server, granted, ends, act: None, ancestors: Vec::new(), address }
+    fn new(bearer: &'a Bearer, server: &'a Server, granted: Permissions, ends: Timestamp, wish: &'a Wish) -> Self {
+        Self { bearer, server, granted, ends, act: None, ancestors: Vec::new(), wish }
     }
 }
 
@@ -222,12 +219,13 @@ pub(super) fn draft(view: View<'_>, parts: Parts<'_>) -> Result<Draft, Refusal> 
         environment: parts.server.environment,
         key_id,
         act: parts.act,
+        cnf: parts.wish.key.map(|jkt| Confirmation { jkt }),
         srv: parts.server.id,
         kv,
         anc: ancestors,
         pos: view.position.to_string(),
     };
-    let (alg, position, address) = (parts.server.alg, view.position, parts.address);
+    let (alg, position, address) = (parts.server.alg, view.position, parts.wish.address);
     Ok(Draft { claims, alg, position, expires_in, address, holder, family: None })
 }
 

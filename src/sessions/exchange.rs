@@ -1,7 +1,6 @@
 //! Token exchange (RFC 8693): a smaller token from a key or a token, for the same server, with who acts for whom.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::gate::{
@@ -65,15 +64,8 @@ pub fn exchange(view: View<'_>, asked: &Exchange<'_>) -> Result<Draft, Refusal> 
     if ancestors.len() > ANCESTORS_MAX {
         return Err(Refusal::InvalidRequest("the token was exchanged too often, one from another".to_owned()));
     }
-    let parts = Parts {
-        bearer: &subject.bearer,
-        server: &subject.server,
-        granted,
-        ends,
-        act,
-        ancestors,
-        address: asked.wish.address,
-    };
+    let parts =
+        Parts { bearer: &subject.bearer, server: &subject.server, granted, ends, act, ancestors, wish: asked.wish };
     draft(view, parts)
 }
 
@@ -108,7 +100,7 @@ impl Subject {
     }
 
     fn session(view: View<'_>, asked: &Exchange<'_>) -> Result<Self, Refusal> {
-        let good = good_session(view, asked.subject_token, asked.wish.address, "subject_token")?;
+        let good = good_session(view, asked.subject_token, asked.wish, "subject_token")?;
         let Good { token, server, held, ancestors } = good;
         let claims = &token.claims;
         let bearer = Bearer::of(view, &token.holder).ok_or_else(|| not_good("subject_token"))?;
@@ -137,7 +129,7 @@ fn actor(view: View<'_>, asked: &Exchange<'_>, subject: &Subject) -> Result<Opti
                     authenticate_key(view, &presented, asked.wish.address).map_err(|_| not_good("actor_token"))?;
                 Acting::by_key(view, &caller.into(), &subject.server)
             }
-            None => Acting::by_session(view, token, asked.wish.address, subject)?,
+            None => Acting::by_session(view, token, asked.wish, subject)?,
         },
         None => match asked.client {
             Some(client) if Some(client.key.agent) != subject.bearer.agent() => {
@@ -162,8 +154,8 @@ impl Acting {
         }
     }
 
-    fn by_session(view: View<'_>, token: &str, address: Option<IpAddr>, subject: &Subject) -> Result<Self, Refusal> {
-        let Good { token, server, held, mut ancestors } = good_session(view, token, address, "actor_token")?;
+    fn by_session(view: View<'_>, token: &str, wish: &Wish, subject: &Subject) -> Result<Self, Refusal> {
+        let Good { token, server, held, mut ancestors } = good_session(view, token, wish, "actor_token")?;
         let claims = &token.claims;
         // Only agents act for others.
         let Holder::Key { id, version, .. } = token.holder else { return Err(not_good("actor_token")) };
@@ -184,11 +176,16 @@ struct Good {
     ancestors: Vec<String>,
 }
 
-fn good_session(view: View<'_>, token: &str, address: Option<IpAddr>, which: &str) -> Result<Good, Refusal> {
+/// One that is bound to a key is shown by whoever proves to have that key, and what is made of it is bound to the same: `wish` has
+/// only one. So nothing is unbound on the way.
+fn good_session(view: View<'_>, token: &str, wish: &Wish, which: &str) -> Result<Good, Refusal> {
     let token = verify_session(view, token).map_err(|_| not_good(which))?;
     let claims = &token.claims;
     let server = Arc::clone(view.memory.servers.get(&claims.srv).ok_or_else(|| not_good(which))?);
-    match check_session(view, &token, &server, address) {
+    if claims.cnf.is_some_and(|cnf| wish.key != Some(cnf.jkt)) {
+        return Err(Refusal::InvalidRequest(format!("{which} is bound to a key: a DPoP proof of that key is needed")));
+    }
+    match check_session(view, &token, &server, wish.address) {
         Ok(held) => {
             let mut ancestors = claims.anc.clone();
             ancestors.push(Ancestor::Token(claims.jti, claims.iat).to_claim());

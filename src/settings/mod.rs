@@ -87,6 +87,8 @@ pub struct Settings {
     /// How long a refresh token lives on since an identity provider last vouched for its person, while the provider cannot
     /// be asked: 0 to 2,592,000 seconds.
     pub provider_grace_seconds: i32,
+    /// Whether a `DPoP` proof must hold a nonce that we gave (RFC 9449 §8).
+    pub dpop_nonce_required: bool,
     /// When they were last changed.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
@@ -124,6 +126,8 @@ pub struct Change {
     pub assertion_audience_token_endpoint: Option<bool>,
     /// New patience with providers that cannot be asked.
     pub provider_grace_seconds: Option<i32>,
+    /// Whether proofs need a nonce now.
+    pub dpop_nonce_required: Option<bool>,
 }
 
 /// The settings now.
@@ -159,6 +163,7 @@ pub async fn change(db: &Db, by: &Caller, change: Change, expected: Option<&str>
             .assertion_audience_token_endpoint
             .unwrap_or(before.assertion_audience_token_endpoint),
         provider_grace_seconds: change.provider_grace_seconds.unwrap_or(before.provider_grace_seconds),
+        dpop_nonce_required: change.dpop_nonce_required.unwrap_or(before.dpop_nonce_required),
         updated_at: before.updated_at,
     };
     check(&after)?;

@@ -16,6 +16,7 @@ struct Row {
     dynamic_registration: String,
     assertion_audience_token_endpoint: bool,
     provider_grace_seconds: i32,
+    dpop_nonce_required: bool,
     updated_at: OffsetDateTime,
 }
 
@@ -33,6 +34,7 @@ impl From<Row> for Settings {
             dynamic_registration: DynamicRegistration::parse(&row.dynamic_registration),
             assertion_audience_token_endpoint: row.assertion_audience_token_endpoint,
             provider_grace_seconds: row.provider_grace_seconds,
+            dpop_nonce_required: row.dpop_nonce_required,
             updated_at: row.updated_at,
         }
     }
@@ -42,7 +44,7 @@ pub(super) async fn get(connection: &mut PgConnection) -> db::Result<Settings> {
     let row = sqlx::query_as!(
         Row,
         "select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, dev_max_age_days, policy_reason,
-                dynamic_registration, assertion_audience_token_endpoint, provider_grace_seconds, updated_at from settings",
+                dynamic_registration, assertion_audience_token_endpoint, provider_grace_seconds, dpop_nonce_required, updated_at from settings",
     )
     .fetch_one(connection)
     .await?;
@@ -53,7 +55,7 @@ pub(super) async fn lock(tx: &mut PgConnection) -> db::Result<Settings> {
     let row = sqlx::query_as!(
         Row,
         "select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, dev_max_age_days, policy_reason,
-                dynamic_registration, assertion_audience_token_endpoint, provider_grace_seconds, updated_at from settings for update",
+                dynamic_registration, assertion_audience_token_endpoint, provider_grace_seconds, dpop_nonce_required, updated_at from settings for update",
     )
     .fetch_one(tx)
     .await?;
@@ -68,7 +70,7 @@ pub(super) async fn set(tx: &mut PgConnection, new: &Settings) -> db::Result<Off
                                          when updated_at > authority_now() - interval '2 minutes' then greatest(lease_ms, previous_lease_ms)
                                          else lease_ms end,
                 session_ttl_seconds = $2, audit_days = $3, prod_max_age_days = $4, dev_max_age_days = $5, policy_reason = $6,
-                dynamic_registration = $7, assertion_audience_token_endpoint = $8, provider_grace_seconds = $9,
+                dynamic_registration = $7, assertion_audience_token_endpoint = $8, provider_grace_seconds = $9, dpop_nonce_required = $10,
                 updated_at = authority_now()
          returning updated_at",
         new.lease_ms,
@@ -80,6 +82,7 @@ pub(super) async fn set(tx: &mut PgConnection, new: &Settings) -> db::Result<Off
         new.dynamic_registration.as_str(),
         new.assertion_audience_token_endpoint,
         new.provider_grace_seconds,
+        new.dpop_nonce_required,
     )
     .fetch_one(tx)
     .await?;

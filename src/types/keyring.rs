@@ -33,6 +33,7 @@ struct SecretKey {
     id: String,
     pepper: hmac::Key,
     successor: hmac::Key,
+    nonce: hmac::Key,
     cursor: RandomizedNonceKey,
     seal: RandomizedNonceKey,
 }
@@ -98,6 +99,12 @@ impl Keyring {
     pub fn successor(&self, secret_key: &str, secret: &str, next: &[u8; 12]) -> Option<Zeroizing<[u8; 32]>> {
         let key = self.find(secret_key)?;
         Some(Zeroizing::new(tag(&key.successor, &[b"mcp-authority successor 1\0", next, secret.as_bytes()])))
+    }
+
+    /// What shows that whoever has the key named made a nonce of these bytes. `None`: no such key.
+    #[must_use]
+    pub fn nonce_tag(&self, secret_key: &str, bytes: &[u8]) -> Option<[u8; 32]> {
+        Some(tag(&self.find(secret_key)?.nonce, &[b"mcp-authority nonce 1\0", bytes]))
     }
 
     /// Makes a digest and drops it, so that an unknown id costs what a known one does.
@@ -173,6 +180,7 @@ impl SecretKey {
             id,
             pepper: hmac::Key::new(hmac::HMAC_SHA256, &derive(b"pepper 1")?[..]),
             successor: hmac::Key::new(hmac::HMAC_SHA256, &derive(b"successor 1")?[..]),
+            nonce: hmac::Key::new(hmac::HMAC_SHA256, &derive(b"nonce 1")?[..]),
             cursor: RandomizedNonceKey::new(&AES_256_GCM, &derive(b"cursor 2")?[..]).ok()?,
             seal: RandomizedNonceKey::new(&AES_256_GCM, &derive(b"seal 1")?[..]).ok()?,
         })

@@ -15,3 +15,4 @@ pub mod permission;
 pub mod redacted;
 pub mod resource;
 pub mod switches;
+pub mod thumbprint;

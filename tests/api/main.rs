@@ -19,6 +19,8 @@ mod client_address;
 mod client_documents;
 mod clients;
 mod devices;
+mod dpop;
+mod dpop_people;
 mod examples;
 mod exchange;
 mod feed;

@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PAGES: Final = sorted(ROOT.glob("docs/protect-*.md"))
 SHOWN: Final = re.compile(r"<!-- (?P<file>\S+): (?P<part>\w+) -->\n(?:\n```\w+\n.*?\n```\n)?", re.DOTALL)
 MARK: Final = re.compile(r"^(?:#|//) docs: (\w+)\n", re.MULTILINE)
-LANGUAGES: Final = {".py": "python", ".mjs": "js"}
+LANGUAGES: Final = {".py": "python", ".mjs": "js", ".rs": "rust"}
 
 
 def _part(file: str, part: str) -> str:
@@ -34,14 +34,14 @@ def _with_code(page: str) -> str:
 
 
 def test_there_are_pages() -> None:
-    assert [page.name for page in PAGES] == ["protect-python.md", "protect-typescript.md"]
+    assert [page.name for page in PAGES] == ["protect-python.md", "protect-rust.md", "protect-typescript.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_shows_code_as_it_runs(page: Path) -> None:
     text = page.read_text()
     assert _with_code(text) == text
-    languages = re.findall(r"^```(python|js)$", text, re.MULTILINE)
+    languages = re.findall(r"^```(python|js|rust)$", text, re.MULTILINE)
     assert len(languages) == len(SHOWN.findall(text)) >= 4, "each piece of code is one of a file that runs"
 
 

@@ -3,13 +3,14 @@
 
 use std::error::Error;
 
-use rmcp::ServiceExt;
 use rmcp::model::CallToolRequestParams;
+use rmcp::service::ClientInitializeError;
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::auth::{
     AuthClient, AuthorizationManager, AuthorizationRequest, CredentialStore, InMemoryCredentialStore, OAuthState,
 };
-use rmcp::transport::streamable_http_client::{AuthRequiredError, StreamableHttpClientTransportConfig};
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::{ServiceError, ServiceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -107,6 +108,9 @@ impl Session {
         }
         if let Some(document) = &self.settings.document {
             request = request.with_client_metadata_url(document);
+        } else if let (None, Some(stored)) = (&self.settings.registered, self.store.load().await?) {
+            // It has registered before, and is known by that.
+            request = request.with_preregistered_client(stored.client_id);
         }
         let mut state = OAuthState::Unauthorized(self.manager().await?);
         state.start_authorization(request).await?;
@@ -135,14 +139,9 @@ impl Session {
 
 /// The server's challenge, when that is why something failed.
 fn challenge(error: &(dyn Error + 'static)) -> Option<String> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(required) = error.downcast_ref::<AuthRequiredError>() {
-            return Some(required.www_authenticate_header.clone());
-        }
-        next = error.source();
-    }
-    None
+    let connecting = error.downcast_ref::<ClientInitializeError>().and_then(ClientInitializeError::auth_challenge);
+    let calling = error.downcast_ref::<ServiceError>().and_then(ServiceError::auth_challenge);
+    connecting.or(calling).map(str::to_owned)
 }
 
 fn say(said: &Value) {

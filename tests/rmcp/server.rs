@@ -45,7 +45,7 @@ fn application(issuer: &str, resource: &Url, verifier: Verifier) -> Router {
     let path = metadata.path().to_owned();
 
     // Only names of this machine are taken in `Host`, unless others are allowed: `with_allowed_hosts`.
-    let config = StreamableHttpServerConfig::default();
+    let config = StreamableHttpServerConfig::default().with_legacy_session_mode(false).with_json_response(true);
     let sessions = Arc::new(LocalSessionManager::default());
     let notes = StreamableHttpService::new(|| Ok(Notes), sessions, config);
     let guard = Arc::new(Guard { verifier, metadata });

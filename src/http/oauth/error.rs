@@ -9,7 +9,9 @@ use crate::authorizations::Mistake;
 use crate::clients::metadata::GrantType;
 use crate::db;
 use crate::gate::{Position, Stale};
+use crate::http::oauth::dpop;
 use crate::http::problem::Problem;
+use crate::proofs::Wrong;
 use crate::refusal::{Code, Refused};
 use crate::sessions::Refusal;
 
@@ -20,6 +22,10 @@ pub struct OAuthError {
     error: &'static str,
     description: String,
     retry_after: Option<u64>,
+    /// The nonce for the next proof of possession (RFC 9449 §8).
+    nonce: Option<HeaderValue>,
+    /// Why a proof of possession was refused, for the audit; never sent.
+    pub(super) proof: Option<Wrong>,
     /// Apply the feed up to here and try again; never sent.
     pub(super) ahead: Option<Position>,
 }
@@ -47,12 +53,31 @@ impl OAuthError {
     }
 
     const fn new(status: StatusCode, error: &'static str, description: String) -> Self {
-        Self { status, error, description, retry_after: None, ahead: None }
+        Self { status, error, description, retry_after: None, nonce: None, proof: None, ahead: None }
     }
 
     /// The request is wrong, whoever sent it.
     pub(super) fn invalid_request(description: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", description.into())
+    }
+
+    /// The proof of possession proves nothing, or is missing (RFC 9449 §5).
+    pub(super) fn invalid_proof(wrong: Wrong) -> Self {
+        let error = Self::new(StatusCode::BAD_REQUEST, "invalid_dpop_proof", wrong.to_string());
+        Self { proof: Some(wrong), ..error }
+    }
+
+    /// The proof needs this nonce (RFC 9449 §8).
+    pub(super) fn use_nonce(nonce: HeaderValue) -> Self {
+        let description = "the DPoP proof needs the nonce of the DPoP-Nonce header".to_owned();
+        let error = Self::new(StatusCode::BAD_REQUEST, "use_dpop_nonce", description);
+        Self { nonce: Some(nonce), ..error }
+    }
+
+    /// With a nonce for the next proof, unless it has one.
+    pub(super) fn with_nonce(mut self, nonce: Option<HeaderValue>) -> Self {
+        self.nonce = self.nonce.or(nonce);
+        self
     }
 
     /// The client is not who it says, or may not act now: always the same words.
@@ -184,6 +209,9 @@ impl IntoResponse for OAuthError {
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(nonce) = self.nonce {
+            headers.insert(dpop::NONCE, nonce);
         }
         if self.status == StatusCode::PAYLOAD_TOO_LARGE {
             // The rest of the body is not read, so nothing more can be asked on this connection (RFC 9110 §15.5.14).

@@ -10,13 +10,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::{App, AppState};
-use crate::gate::{Active, Actor, Asker, Inactive, Position, Question, Verdict, Version, View, introspect};
+use crate::gate::{
+    Active, Actor, Asker, Confirmation, Inactive, Position, Question, Verdict, Version, View, introspect,
+};
 use crate::http::oauth::OAuthRefusals;
 use crate::http::oauth::client::{
     Asking, Basic, Claim, Unproven, Used, Who, authenticate_application, failed, shows_application,
 };
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::{Form, Received};
+use crate::http::oauth::token::{BEARER, token_type};
 use crate::observations::{ACTIVE, Owner, Place};
 use crate::types::id::{AgentId, KeyId, SessionId};
 use crate::types::permission::{Permissions, scope_string};
@@ -73,7 +76,7 @@ pub struct IntrospectionResponse<'a> {
     /// A session token's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<&'a str>,
-    /// `Bearer`.
+    /// `Bearer`; `DPoP` for a token that is bound to a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     token_type: Option<&'a str>,
     /// The agent.
@@ -91,6 +94,9 @@ pub struct IntrospectionResponse<'a> {
     /// What the person is called at the identity provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<&'a str>,
+    /// The key that it is bound to: ask for a proof of it (RFC 9449 §6.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation>,
 }
 
 /// What an inactive credential is answered, whatever the cause.
@@ -279,7 +285,7 @@ impl Asked<'_> {
 }
 
 fn reply(issuer: &str, asker: Asker<'_>, active: &Active<'_>) -> Option<Bytes> {
-    let (iss, token_type) = (Some(issuer), Some("Bearer"));
+    let iss = Some(issuer);
     let reply = match active {
         Active::Key { key, version, permissions } => {
             let (aud, scope) = match asker {
@@ -297,12 +303,13 @@ fn reply(issuer: &str, asker: Asker<'_>, active: &Active<'_>) -> Option<Bytes> {
                 exp: Some(version.expires.seconds()),
                 iat: Some(version.created.seconds()),
                 jti: None,
-                token_type,
+                token_type: Some(BEARER),
                 agent_id: Some(key.agent.as_str()),
                 environment: Some(key.environment.as_str()),
                 key_id: Some(key.id.as_str()),
                 act: None,
                 username: None,
+                cnf: None,
             }
         }
         Active::Session { token, permissions, server, username } => {
@@ -318,12 +325,13 @@ fn reply(issuer: &str, asker: Asker<'_>, active: &Active<'_>) -> Option<Bytes> {
                 exp: Some(claims.exp),
                 iat: Some(claims.iat),
                 jti: Some(claims.jti.as_str()),
-                token_type,
+                token_type: Some(token_type(claims)),
                 agent_id: claims.agent_id.as_ref().map(AgentId::as_str),
                 environment: Some(claims.environment.as_str()),
                 key_id: claims.key_id.as_ref().map(KeyId::as_str),
                 act: claims.act.as_ref(),
                 username: *username,
+                cnf: claims.cnf,
             }
         }
     };

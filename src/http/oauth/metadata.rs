@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::app::{App, AppState};
 use crate::clients::metadata::GrantType;
 use crate::http::oauth::token::GRANTS;
+use crate::proofs::ProofAlg;
 use crate::types::alg::Alg;
 
 /// Resources that the document names at most; more are found one by one, by their own metadata.
@@ -54,6 +55,8 @@ pub struct Metadata {
     token_endpoint_auth_methods_supported: Vec<String>,
     /// What client assertions may be signed with.
     token_endpoint_auth_signing_alg_values_supported: Vec<String>,
+    /// What proofs of possession may be signed with (RFC 9449 §5.1).
+    dpop_signing_alg_values_supported: Vec<String>,
     /// Replies of the authorization endpoint say from whom they are (RFC 9207).
     authorization_response_iss_parameter_supported: bool,
     /// A client id may be the address of the client's own metadata.
@@ -107,6 +110,7 @@ fn document(app: &App) -> Json<Metadata> {
         code_challenge_methods_supported: list(&["S256"]),
         token_endpoint_auth_methods_supported: with_none,
         token_endpoint_auth_signing_alg_values_supported: Alg::ALL.iter().map(|alg| alg.as_str().to_owned()).collect(),
+        dpop_signing_alg_values_supported: ProofAlg::ALL.iter().map(|alg| alg.as_str().to_owned()).collect(),
         authorization_response_iss_parameter_supported: true,
         client_id_metadata_document_supported: people,
         scopes_supported: only_with_people(&["offline_access"]),

@@ -7,6 +7,7 @@ pub mod backchannel_logout;
 pub mod callback;
 mod client;
 pub mod device;
+pub(super) mod dpop;
 mod error;
 pub(super) mod form;
 pub mod grants;

@@ -10,13 +10,18 @@ use utoipa::ToSchema;
 use super::OAuthRefusals;
 use super::authorize::{pairs, redirect_uri, rest};
 use super::client::{Asking, authenticate_application, failed};
+use super::dpop;
 use super::error::OAuthError;
 use super::form::Received;
 use crate::app::{App, AppState};
 use crate::authorizations::{self, PUSHED_SECONDS};
 use crate::gate::Inactive;
+use crate::proofs::Wrong;
 use crate::refusal::Refused;
 use crate::types::id::{FlowId, ServerId};
+
+/// Where it is.
+const PATH: &str = "/oauth/par";
 
 /// Where the request is kept.
 #[derive(Serialize, ToSchema)]
@@ -28,13 +33,23 @@ pub struct Pushed {
 }
 
 /// Keeps an authorization request for a minute. It is checked now, and again when it is begun.
-#[utoipa::path(post, path = "/oauth/par", operation_id = "push_authorization_request", tag = "oauth",
+#[utoipa::path(post, path = PATH, operation_id = "push_authorization_request", tag = "oauth",
     request_body(content_type = "application/x-www-form-urlencoded", description = "The parameters of `GET /oauth/authorize`, and the client's authentication as at `/oauth/token`.", content = Object),
     security(("client" = []), ()),
-    responses((status = 201, description = "The reference.", body = Pushed), OAuthRefusals))]
+    params(("DPoP" = Option<String>, Header, description = "A proof of possession: the code will be bound to its key (RFC 9449 §10.1).")),
+    responses((status = 201, description = "The reference.", body = Pushed,
+                 headers(("DPoP-Nonce" = String, description = "With a proof, while nonces are demanded: the nonce for the next one."))), OAuthRefusals))]
 pub async fn post(State(app): AppState, received: Received) -> Result<Response, OAuthError> {
-    let pushed = push(&app, &received).await?;
-    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(pushed)).into_response())
+    let pushed = push(&app, &received).await;
+    let nonce = dpop::next_nonce(&app, &received.headers);
+    let pushed = pushed.map_err(|error| error.with_nonce(nonce.clone()))?;
+    Ok((
+        StatusCode::CREATED,
+        nonce.map(|nonce| [(dpop::NONCE, nonce)]),
+        [(header::CACHE_CONTROL, "no-store")],
+        Json(pushed),
+    )
+        .into_response())
 }
 
 async fn push(app: &App, received: &Received) -> Result<Pushed, OAuthError> {
@@ -54,10 +69,18 @@ async fn push(app: &App, received: &Received) -> Result<Pushed, OAuthError> {
         .map_err(|_| OAuthError::invalid_request("redirect_uri is none of those that the client is known by"))?;
     let checked = rest(app, &form, &client, redirect_uri).map_err(|_| OAuthError::unavailable())?;
     let request = checked.map_err(|(mistake, _)| OAuthError::of(mistake))?;
+    let key = dpop::proven(app, &form, PATH).await?;
+    if key.is_some() && request.jkt.is_some() && key != request.jkt {
+        return Err(OAuthError::invalid_proof(Wrong::OtherKey));
+    }
+    let mut pairs = pairs(&form, &client);
+    if let Some(key) = key.filter(|_| request.jkt.is_none()) {
+        pairs.push(("dpop_jkt".to_owned(), key.to_string()));
+    }
     let flow = FlowId::random().to_string();
     let mut conn = app.db.reads().acquire().await.map_err(Refused::from)?;
     let server = request.server_id.as_ref().map(ServerId::as_str);
     authorizations::open(&mut conn, &flow, &client.client_id, server).await.map_err(Refused::from)?;
-    let reference = authorizations::push(&mut conn, &flow, &pairs(&form, &client)).await.map_err(Refused::from)?;
+    let reference = authorizations::push(&mut conn, &flow, &pairs).await.map_err(Refused::from)?;
     Ok(Pushed { request_uri: reference.reveal().clone(), expires_in: PUSHED_SECONDS })
 }

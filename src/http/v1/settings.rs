@@ -66,6 +66,8 @@ pub struct ChangeSettings {
     /// How long a refresh token lives on while the identity provider of its person cannot be asked.
     #[schema(minimum = 0, maximum = 2_592_000)]
     provider_grace_seconds: Option<i32>,
+    /// Whether a `DPoP` proof must hold a nonce that we gave (RFC 9449 §8).
+    dpop_nonce_required: Option<bool>,
 }
 
 /// Changes settings on all nodes. Needs an operator on all projects.
@@ -92,6 +94,7 @@ pub async fn change(
         dynamic_registration: body.dynamic_registration,
         assertion_audience_token_endpoint: body.assertion_audience_token_endpoint,
         provider_grace_seconds: body.provider_grace_seconds,
+        dpop_nonce_required: body.dpop_nonce_required,
     };
     let (settings, done) = settings::change(&app.db, &by.caller, change, expected.as_deref()).await?;
     Ok(Receipted::wait(&app.feed, settings, done, true).await)

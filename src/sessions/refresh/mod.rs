@@ -19,6 +19,7 @@ use crate::types::credential::{Credential, Kind, Presented};
 use crate::types::id::{ClientId, ConsentId, ServerId, SessionId, UserId};
 use crate::types::keyring::Keyring;
 use crate::types::permission::Permissions;
+use crate::types::thumbprint::Thumbprint;
 
 pub use store::{expire, note_used};
 
@@ -61,6 +62,8 @@ pub struct Shown {
     pub client: ClientId,
     /// Whose it is.
     pub user: UserId,
+    /// The key that it is bound to: nobody else may use it (RFC 9449 §5).
+    pub key: Option<Thumbprint>,
     /// What it can be turned into.
     pub allowed: Allowed,
     /// What becomes of it.
@@ -99,14 +102,19 @@ pub async fn begin(tx: &mut PgConnection, new: &NewFamily) -> db::Result<()> {
     store::insert_family(tx, new).await
 }
 
-/// Makes the first token of a family, to be shown once.
+/// Makes the first token of a family, to be shown once; bound to this key, if there is one.
 ///
 /// # Errors
 ///
 /// The database refuses.
-pub async fn first(tx: &mut PgConnection, sealing: Sealing<'_>, family: SessionId) -> Result<Credential, Refused> {
+pub async fn first(
+    tx: &mut PgConnection,
+    sealing: Sealing<'_>,
+    family: SessionId,
+    key: Option<Thumbprint>,
+) -> Result<Credential, Refused> {
     let first = Credential::generate(Kind::Refresh, &base62::random_twelve());
-    insert(tx, sealing, family, &first).await?;
+    insert(tx, sealing, family, (&first, key)).await?;
     Ok(first)
 }
 
@@ -139,8 +147,10 @@ async fn shown(tx: &mut PgConnection, row: store::Row) -> db::Result<Option<Show
         let consent = row.consent_id.parse().ok()?;
         let allowed = Allowed { consent, permissions, family: (family, began), position };
         let (client, user) = (row.client_id.parse().ok()?, row.user_id.parse().ok()?);
+        // A key that cannot be read is not none.
+        let key = row.jkt.map(|jkt| Thumbprint::parse(&jkt).ok_or(())).transpose().ok()?;
         let (id, secret_key, flow) = (row.id, row.secret_key, row.flow_id);
-        Some(Shown { id, secret_key, family, flow, client, user, allowed, state })
+        Some(Shown { id, secret_key, family, flow, client, user, key, allowed, state })
     };
     Ok(shown())
 }
@@ -161,7 +171,7 @@ async fn state(tx: &mut PgConnection, row: &store::Row) -> db::Result<State> {
 }
 
 impl Shown {
-    /// Uses it: its successor is to be shown once, with the session token of these claims.
+    /// Uses it: its successor is to be shown once, with the session token of these claims, and is bound to this key.
     ///
     /// # Errors
     ///
@@ -171,11 +181,11 @@ impl Shown {
         tx: &mut PgConnection,
         sealing: Sealing<'_>,
         presented: &Presented<'_>,
-        claims: &Claims,
+        (claims, key): (&Claims, Option<Thumbprint>),
     ) -> Result<Credential, Refused> {
         let next = base62::random_twelve();
         let successor = self.successor(sealing.keyring, presented, &next)?;
-        insert(tx, sealing, self.family, &successor).await?;
+        insert(tx, sealing, self.family, (&successor, key)).await?;
         let session = serde_json::to_value(claims).map_err(|_| unknown())?;
         store::used(tx, &self.id, &String::from_utf8_lossy(&next), claims.jti.as_str(), &session).await?;
         Ok(successor)
@@ -211,11 +221,18 @@ async fn insert(
     tx: &mut PgConnection,
     sealing: Sealing<'_>,
     family: SessionId,
-    token: &Credential,
+    (token, key): (&Credential, Option<Thumbprint>),
 ) -> Result<(), Refused> {
     let id = Presented::parse(token.reveal()).map(|presented| *presented.id()).ok_or_else(unknown)?;
     let digest = sealing.keyring.digest(sealing.secret_key, token.reveal()).ok_or_else(unknown)?;
-    Ok(store::insert(tx, &String::from_utf8_lossy(&id), family.as_str(), sealing.secret_key, &digest).await?)
+    let new = store::New {
+        id: &String::from_utf8_lossy(&id),
+        family: family.as_str(),
+        secret_key: sealing.secret_key,
+        digest: &digest,
+        jkt: key.as_ref().map(Thumbprint::as_str),
+    };
+    Ok(store::insert(tx, &new).await?)
 }
 
 fn unknown() -> Refused {

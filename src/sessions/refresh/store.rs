@@ -30,19 +30,22 @@ pub(super) async fn insert_family(tx: &mut PgConnection, new: &NewFamily) -> db:
     Ok(())
 }
 
-pub(super) async fn insert(
-    tx: &mut PgConnection,
-    id: &str,
-    family: &str,
-    secret_key: &str,
-    digest: &[u8],
-) -> db::Result<()> {
+pub(super) struct New<'a> {
+    pub(super) id: &'a str,
+    pub(super) family: &'a str,
+    pub(super) secret_key: &'a str,
+    pub(super) digest: &'a [u8],
+    pub(super) jkt: Option<&'a str>,
+}
+
+pub(super) async fn insert(tx: &mut PgConnection, new: &New<'_>) -> db::Result<()> {
     sqlx::query!(
-        "insert into refresh_tokens (id, family_id, secret_key, digest) values ($1, $2, $3, $4)",
-        id,
-        family,
-        secret_key,
-        digest,
+        "insert into refresh_tokens (id, family_id, secret_key, digest, jkt) values ($1, $2, $3, $4, $5)",
+        new.id,
+        new.family,
+        new.secret_key,
+        new.digest,
+        new.jkt,
     )
     .execute(tx)
     .await?;
@@ -58,6 +61,7 @@ pub(super) struct Row {
     pub(super) session_id: Option<String>,
     pub(super) session: Option<Value>,
     pub(super) session_used: bool,
+    pub(super) jkt: Option<String>,
     pub(super) flow_id: Option<String>,
     pub(super) consent_id: String,
     pub(super) user_id: String,
@@ -80,7 +84,7 @@ pub(super) async fn lock(tx: &mut PgConnection, id: &str) -> db::Result<Option<R
     .await?;
     Ok(sqlx::query_as!(
         Row,
-        r#"select t.id, t.family_id, t.secret_key, t.digest, t.successor, t.session_id, t.session, t.session_used,
+        r#"select t.id, t.family_id, t.secret_key, t.digest, t.successor, t.session_id, t.session, t.session_used, t.jkt,
                   f.flow_id, f.consent_id, f.user_id, f.client_id, f.permissions, f.history, f.number, f.created_at as family_created_at,
                   f.ended_by is null and f.expires_at > authority_now()
                       and (t.used_at is not null or t.created_at > authority_now() - make_interval(days => $2)) as "live!"

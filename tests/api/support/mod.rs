@@ -3,6 +3,7 @@
 pub mod actors;
 pub mod browser;
 pub mod description;
+pub mod dpop;
 pub mod cluster;
 pub mod elsewhere;
 pub mod keys;

@@ -52,7 +52,7 @@ export function authInfo(token, claims) {
     scopes: claims.scope.split(" "),
     expiresAt: claims.exp,
     resource: new URL(claims.aud),
-    extra: { subject: claims.sub },
+    extra: { subject: claims.sub, key: claims.cnf?.jkt },
   };
 }
 // docs: end

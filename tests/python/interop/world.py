@@ -52,7 +52,7 @@ def _python(name: str) -> list[str]:
     return [sys.executable, str(HERE / name)]
 
 
-def _node(name: str) -> list[str]:
+def node(name: str) -> list[str]:
     # A Node.js of this folder's own stands before the system's, which may be too old.
     own = NODE / "node_modules" / "node" / "bin" / "node"
     return [str(own) if own.exists() else "node", str(NODE / "interop" / name)]
@@ -73,11 +73,11 @@ STACKS: Final = {
             listens=True,
             secret_method="client_secret_post",
         ),
-        Stack("sdk", _node("sdk-server.mjs"), _node("sdk-client.mjs")),
+        Stack("sdk", node("sdk-server.mjs"), node("sdk-client.mjs")),
         Stack(
             "v2",
-            _node("v2-server.mjs"),
-            _node("v2-client.mjs"),
+            node("v2-server.mjs"),
+            node("v2-client.mjs"),
             secret_method="client_secret_post",
             algs=("ES256", "EdDSA"),
         ),
@@ -114,7 +114,7 @@ class World:
     def server(self, stack: str, verifier: str, place: str) -> Server:
         """A server of the matrix; it runs."""
         server, _ = self._servers[stack, verifier, place]
-        self._programs[stack].wait_until(_metadata_url(server.resource))
+        self._programs[stack].wait_until(metadata_url(server.resource))
         return server
 
     def client(self, stack: str, registration: str, server: Server) -> Client:
@@ -177,7 +177,7 @@ class World:
         return program
 
 
-def _metadata_url(resource: str) -> str:
+def metadata_url(resource: str) -> str:
     """Where a server says who its authorization server is (RFC 9728 §3.1)."""
     origin, slash, path = resource.removeprefix("http://").partition("/")
     return f"http://{origin}/.well-known/oauth-protected-resource{slash}{path}".rstrip("/")

@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::visit::{End, Visit, stage};
 use crate::app::App;
-use crate::authorizations::request::{challenge, login_hint, max_age, state};
+use crate::authorizations::request::{challenge, jkt, login_hint, max_age, state};
 use crate::authorizations::{Mistake, Prompt, Purpose, REFERENCE_PREFIX, Request};
 use crate::clients::metadata::GrantType;
 use crate::clients::{Application, ClientKind, Unresolved};
@@ -115,6 +115,7 @@ pub(in crate::http::oauth) fn for_device(
             redirect_uri: String::new(),
             state: None,
             code_challenge: String::new(),
+            jkt: None,
             server_id: Some(server_id),
             asked: wish.asked,
             scopes: wish.named,
@@ -156,6 +157,7 @@ fn read(view: View<'_>, form: &Form<'_>, client: &Application, redirect_uri: Str
         redirect_uri,
         state: None,
         code_challenge,
+        jkt: jkt(form.get("dpop_jkt"))?,
         server_id: Some(server_id),
         asked: wish.asked,
         scopes: wish.named,

@@ -94,7 +94,7 @@ impl Grant<'_> {
             permissions,
             redirect_uri: &self.request.redirect_uri,
             code_challenge: &self.request.code_challenge,
-            jkt: None,
+            jkt: self.request.jkt,
             offline: self.request.offline,
             position,
         };

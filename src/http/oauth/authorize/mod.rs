@@ -50,6 +50,8 @@ pub struct AuthorizationRequest {
     code_challenge: Option<String>,
     /// `S256`.
     code_challenge_method: Option<String>,
+    /// The thumbprint of the key that the code is to be bound to (RFC 9449 §10).
+    dpop_jkt: Option<String>,
     /// The server's resource URI (RFC 8707); may be left out while there is only one server.
     resource: Option<String>,
     /// Permissions, the server's scopes, and `offline_access`; all of the server's scopes when left out.

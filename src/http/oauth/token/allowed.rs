@@ -14,12 +14,14 @@ use crate::http::oauth::client::failed;
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::token::{Asker, Request, TokenResponse, still_here};
 use crate::http::v1::revocations::enforce;
+use crate::proofs::Wrong;
 use crate::revocations::{self, Kind, New};
 use crate::sessions::refresh::{self, Again, NewFamily, Shown, State};
 use crate::sessions::{Allowed, Draft, Refusal, Wish, authorise_allowed, why_refused};
 use crate::types::credential::Presented;
 use crate::types::id::{ClientId, ConsentId, ServerId, SessionId, UserId};
 use crate::types::permission::Permissions;
+use crate::types::thumbprint::Thumbprint;
 
 /// Characters of a code verifier (RFC 7636 §4.1).
 const VERIFIER_CHARS: std::ops::RangeInclusive<usize> = 43..=128;
@@ -60,12 +62,10 @@ impl Request<'_> {
             told.why = Some("code_of_another_client");
             return self.burn(tx, &code, "code_of_another_client").await;
         }
-        let right = verifies(verifier, &code.code_challenge)
-            && self.form.get("redirect_uri").is_none_or(|uri| uri == code.redirect_uri);
-        if !right {
+        if let Err((refused, why)) = self.asked_for(&code, verifier) {
             // Whoever cannot prove that it asked for the code may neither use nor end it (OAuth 2.1 §4.1.3).
-            told.why = Some("code_verifier_or_redirect_uri");
-            return Err(Refusal::InvalidGrant.into());
+            told.why = Some(why);
+            return Err(refused);
         }
         if code.used {
             told.why = Some("code_replayed");
@@ -147,8 +147,12 @@ impl Request<'_> {
         };
         refresh::begin(&mut tx, &new).await?;
         let secret_key = self.app.feed.secret_key();
-        let sealing = self.app.sealing(&secret_key);
-        let refresh_token = if agreed.offline { Some(refresh::first(&mut tx, sealing, family).await?) } else { None };
+        let refresh_token = if agreed.offline {
+            let (sealing, key) = (self.app.sealing(&secret_key), self.key_of_refresh_tokens(self.oauth_client()?));
+            Some(refresh::first(&mut tx, sealing, family, key).await?)
+        } else {
+            None
+        };
         authorizations::step(&mut tx, flow, LAST_STEP, None).await?;
         db::commit(tx).await?;
         self.app.writer.write(&draft, &kid).await?;
@@ -163,14 +167,23 @@ impl Request<'_> {
     }
 
     async fn refreshed(&self, wish: &Wish, told: &mut Told) -> Result<TokenResponse, OAuthError> {
-        let (_, client) = self.application()?;
+        let (application, client) = self.application()?;
         let presented = Presented::parse(self.form.need("refresh_token")?).ok_or(Refusal::InvalidGrant)?;
         let wish = Wish { scope: wish.scope.as_deref().and_then(without_offline), ..wish.clone() };
         let keyring = &self.app.live.keyring;
         let mut tx = self.app.db.begin().await?;
         let mut shown = refresh::look(&mut tx, keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
         told.flow.clone_from(&shown.flow);
-        if shown.client == client && matches!(shown.state, State::Fresh) {
+        if shown.client != client {
+            told.why = Some("token_of_another_client");
+            return self.end(tx, &shown, "token_of_another_client").await;
+        }
+        if let Err(refused) = self.shown_with(shown.key) {
+            // What a thief without the key holds is worth nothing, so nothing ends: he shall not end what he cannot use.
+            told.why = Some("bound_to_another_key");
+            return Err(refused);
+        }
+        if matches!(shown.state, State::Fresh) {
             // The provider may take seconds, and nothing is locked meanwhile.
             drop(tx);
             told.why = Some("person_not_vouched_for");
@@ -178,10 +191,6 @@ impl Request<'_> {
             told.why = None;
             tx = self.app.db.begin().await?;
             shown = refresh::look(&mut tx, keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
-        }
-        if shown.client != client {
-            told.why = Some("token_of_another_client");
-            return self.end(tx, &shown, "token_of_another_client").await;
         }
         match &shown.state {
             State::Over => {
@@ -191,6 +200,11 @@ impl Request<'_> {
             State::Replayed => {
                 told.why = Some("replayed");
                 self.end(tx, &shown, "replayed").await
+            }
+            // The answer is told again to whoever it was made for. Another key, or none, is somebody else.
+            State::Again(again) if again.claims.cnf.map(|cnf| cnf.jkt) != self.key => {
+                told.why = Some("replayed_with_another_key");
+                self.end(tx, &shown, "replayed_with_another_key").await
             }
             State::Again(again) => {
                 let same = shown.same(keyring, &presented, again)?;
@@ -209,8 +223,8 @@ impl Request<'_> {
                 let draft = self.authorised(|_| shown.allowed.clone(), &wish, told)?;
                 let (access_token, kid) = self.sign(&draft)?;
                 let secret_key = self.app.feed.secret_key();
-                let sealing = self.app.sealing(&secret_key);
-                let next = shown.rotate(&mut tx, sealing, &presented, &draft.claims).await?;
+                let (sealing, key) = (self.app.sealing(&secret_key), self.key_of_refresh_tokens(application));
+                let next = shown.rotate(&mut tx, sealing, &presented, (&draft.claims, key)).await?;
                 db::commit(tx).await?;
                 self.app.writer.write(&draft, &kid).await?;
                 Ok(Self::response(draft, access_token, None, Some(&next)))
@@ -221,7 +235,8 @@ impl Request<'_> {
     /// The session token of the first answer, to be signed anew: it is the same token, with the same id. A new one, and false,
     /// when that is over by now. What it hangs on is looked at as if it were asked for now.
     fn once_more(&self, shown: &Shown, again: &Again, told: &mut Told) -> Result<(Draft, bool), OAuthError> {
-        let wish = Wish { scope: Some(again.claims.permissions.to_scope()), ..Wish::default() };
+        let scope = Some(again.claims.permissions.to_scope());
+        let wish = Wish { scope, key: self.key, ..Wish::default() };
         let draft = self.authorised(|_| shown.allowed.clone(), &wish, told)?;
         // The new one's life began when it was drafted.
         let expires_in = again.claims.exp - draft.claims.iat;
@@ -229,6 +244,31 @@ impl Request<'_> {
             return Ok((draft, false));
         }
         Ok((Draft { claims: again.claims.clone(), expires_in, ..draft }, true))
+    }
+
+    /// Refresh tokens of a public client are bound to the key that they were asked for with; whoever authenticates may change its
+    /// keys (RFC 9449 §5).
+    fn key_of_refresh_tokens(&self, application: &Application) -> Option<Thumbprint> {
+        self.key.filter(|_| !application.metadata.is_confidential())
+    }
+
+    /// Whether it is the sender that asked for a code: it has the verifier, and the key if there is one.
+    fn asked_for(&self, code: &Code, verifier: &str) -> Result<(), (OAuthError, &'static str)> {
+        let right = verifies(verifier, &code.code_challenge)
+            && self.form.get("redirect_uri").is_none_or(|uri| uri == code.redirect_uri);
+        if !right {
+            return Err((Refusal::InvalidGrant.into(), "code_verifier_or_redirect_uri"));
+        }
+        self.shown_with(code.jkt).map_err(|refused| (refused, "bound_to_another_key"))
+    }
+
+    /// Whether what is bound to `key`, if to any, is shown by whoever has that key.
+    fn shown_with(&self, key: Option<Thumbprint>) -> Result<(), OAuthError> {
+        match (key, self.key) {
+            (Some(_), None) => Err(OAuthError::invalid_proof(Wrong::Missing)),
+            (Some(key), Some(own)) if key != own => Err(Refusal::InvalidGrant.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Ends what came of a code, and the code.

@@ -17,14 +17,17 @@ use crate::app::{App, AppState};
 use crate::audit::Entry;
 use crate::clients::Application;
 use crate::clients::metadata::GrantType;
-use crate::gate::{Inactive, KeyCaller};
+use crate::gate::{Claims, Inactive, KeyCaller};
 use crate::http::oauth::OAuthRefusals;
 use crate::http::oauth::client::{Asking, Client, authenticate, authenticate_application, failed};
+use crate::http::oauth::dpop;
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::{Form, Received};
+use crate::proofs::Wrong;
 use crate::sessions::{Draft, Refusal, Wish, authorise, authorise_client};
 use crate::signing::Purpose;
 use crate::types::credential::Credential;
+use crate::types::thumbprint::Thumbprint;
 
 /// Where it is.
 pub(in crate::http) const PATH: &str = "/oauth/token";
@@ -88,7 +91,7 @@ pub struct TokenResponse {
     /// For an exchange: what it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_token_type: Option<String>,
-    /// `Bearer`.
+    /// `Bearer`; `DPoP` for a token that is bound to the key of the request's proof (RFC 9449).
     token_type: String,
     /// Seconds until it ends.
     expires_in: i64,
@@ -99,17 +102,36 @@ pub struct TokenResponse {
     refresh_token: Option<String>,
 }
 
-/// Issues a session token. It is handed out only after its row is durable.
+/// The type of a token that is good for whoever has it.
+pub(super) const BEARER: &str = "Bearer";
+
+/// The type of a token, as replies say it.
+pub(super) const fn token_type(claims: &Claims) -> &'static str {
+    if claims.cnf.is_some() { "DPoP" } else { BEARER }
+}
+
+/// Issues a session token. It is handed out only after its row is durable. With a proof of possession in the `DPoP` header (RFC 9449)
+/// it is bound to the proof's key.
 #[utoipa::path(post, path = PATH, operation_id = "token", tag = "oauth",
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
+    params(("DPoP" = Option<String>, Header, description = "A proof of possession: a JWT of type `dpop+jwt` (RFC 9449 §4).")),
     security(("client" = []), ()),
-    responses((status = 200, description = "The token.", body = TokenResponse), OAuthRefusals))]
+    responses((status = 200, description = "The token.", body = TokenResponse,
+                 headers(("DPoP-Nonce" = String, description = "With a proof, while nonces are demanded: the nonce for the next one."))), OAuthRefusals))]
 pub async fn post(State(app): AppState, received: Received) -> Result<Response, OAuthError> {
     answer(&app, &received).await
 }
 
 /// The same for what stands before the router.
 pub(in crate::http) async fn answer(app: &App, received: &Received) -> Result<Response, OAuthError> {
+    let answered = issued(app, received).await;
+    let nonce = dpop::next_nonce(app, &received.headers);
+    let response = answered.map_err(|error| error.with_nonce(nonce.clone()))?;
+    let nonce = nonce.map(|nonce| [(dpop::NONCE, nonce)]);
+    Ok((nonce, [(header::CACHE_CONTROL, "no-store")], Json(response)).into_response())
+}
+
+async fn issued(app: &App, received: &Received) -> Result<TokenResponse, OAuthError> {
     let form = received.form()?;
     let asking = Asking::of(app, &form);
     let client = client(app, &form, &asking).await?;
@@ -117,19 +139,11 @@ pub(in crate::http) async fn answer(app: &App, received: &Received) -> Result<Re
     let asked = form.need("grant_type")?;
     let grant = GRANTS.into_iter().find(|grant| grant.as_str() == asked);
     let grant = grant.ok_or_else(OAuthError::unsupported_grant_type)?;
-    let request = Request { app, form: &form, asking: &asking, client: &client };
-    let issued = match request.issue(grant).await {
-        // A token of a newer state than this node has applied: apply it, then look again.
-        Err(OAuthError { ahead: Some(position), .. }) => {
-            app.catch_up(position).await?;
-            request.issue(grant).await
-        }
-        issued => issued,
-    };
-    match issued {
+    let mut request = Request { app, form: &form, asking: &asking, client: &client, key: None };
+    match request.proven_and_issued(grant).await {
         Ok(response) => {
             app.metrics.token_issued(label(grant));
-            Ok(([(header::CACHE_CONTROL, "no-store")], Json(response)).into_response())
+            Ok(response)
         }
         Err(error) => Err(request.refused(grant, error)),
     }
@@ -174,14 +188,50 @@ struct Request<'a> {
     form: &'a Form<'a>,
     asking: &'a Asking,
     client: &'a Asker,
+    /// The key that the sender proved to have.
+    key: Option<Thumbprint>,
 }
 
 impl Request<'_> {
+    async fn proven_and_issued(&mut self, grant: GrantType) -> Result<TokenResponse, OAuthError> {
+        self.key = self.proven().await?;
+        match self.issue(grant).await {
+            // A token of a newer state than this node has applied: apply it, then look again.
+            Err(OAuthError { ahead: Some(position), .. }) => {
+                self.app.catch_up(position).await?;
+                self.issue(grant).await
+            }
+            issued => issued,
+        }
+    }
+
+    /// What the proof proves. A client that said that it never does without must have one (RFC 9449 §5.2).
+    async fn proven(&self) -> Result<Option<Thumbprint>, OAuthError> {
+        let known = match self.client {
+            Asker::Key(_) => true,
+            Asker::Application(application) => application.metadata.is_confidential(),
+            Asker::Nobody => false,
+        };
+        // Each proof is remembered for a while, and whoever proves nothing else can make as many as it likes.
+        if !known && self.form.headers.contains_key(dpop::PROOF) {
+            let held_back = self.app.strangers.prove(self.asking.address);
+            held_back.map_err(|wait| OAuthError::slow_down(wait.as_secs() + 1))?;
+        }
+        let key = dpop::proven(self.app, self.form, PATH).await?;
+        match self.client {
+            Asker::Application(application) if key.is_none() && application.metadata.dpop_bound_access_tokens => {
+                Err(OAuthError::invalid_proof(Wrong::Missing))
+            }
+            _ => Ok(key),
+        }
+    }
+
     async fn issue(&self, grant: GrantType) -> Result<TokenResponse, OAuthError> {
         let wish = Wish {
             resources: self.form.all("resource"),
             scope: self.form.get("scope").map(str::to_owned),
             address: self.asking.address,
+            key: self.key,
         };
         match grant {
             GrantType::AuthorizationCode => self.by_code(&wish).await,
@@ -241,7 +291,7 @@ impl Request<'_> {
         TokenResponse {
             access_token,
             issued_token_type,
-            token_type: "Bearer".to_owned(),
+            token_type: token_type(&draft.claims).to_owned(),
             expires_in: draft.expires_in,
             scope: draft.claims.scope,
             refresh_token: refresh_token.map(|token| token.reveal().to_owned()),
@@ -259,6 +309,9 @@ impl Request<'_> {
         };
         let mut entry =
             Entry::new(&self.asking.by(actor), "session.refused").refused(error.code()).with("grant", grant);
+        if let Some(wrong) = error.proof {
+            entry = entry.with("proof", wrong.code());
+        }
         match self.client {
             Asker::Key(caller) => {
                 let key = &caller.key;
