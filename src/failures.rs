@@ -25,6 +25,11 @@ const FETCHES_A_MINUTE: u32 = 30;
 /// Proofs of possession that one address may send at once without anything else that it proves; each is remembered for a while.
 const PROOFS_A_MINUTE: u32 = 600;
 
+/// Device codes that may be typed from one address at once.
+const CODES_A_MINUTE: u32 = 30;
+/// The same by one person who is signed in, from wherever.
+const CODES_OF_A_PERSON_A_MINUTE: u32 = 10;
+
 type Keyed = RateLimiter<String, DashMapStateStore<String>, DefaultClock>;
 
 /// The counts.
@@ -48,6 +53,8 @@ pub struct Strangers {
     registrations: Keyed,
     fetches: Keyed,
     sign_ins: Keyed,
+    codes: Keyed,
+    codes_of_people: Keyed,
     proofs: Keyed,
 }
 
@@ -57,6 +64,8 @@ impl Default for Strangers {
             registrations: keyed(REGISTRATIONS_A_MINUTE),
             fetches: keyed(FETCHES_A_MINUTE),
             sign_ins: keyed(SIGN_INS_A_MINUTE),
+            codes: keyed(CODES_A_MINUTE),
+            codes_of_people: keyed(CODES_OF_A_PERSON_A_MINUTE),
             proofs: keyed(PROOFS_A_MINUTE),
         }
     }
@@ -69,7 +78,7 @@ impl Strangers {
     ///
     /// How long to wait.
     pub fn register(&self, address: Option<IpAddr>) -> Result<(), Duration> {
-        check(&self.registrations, &address.map(network).unwrap_or_default())
+        check(&self.registrations, &network_of(address))
     }
 
     /// Whether this address may make us fetch one more document now.
@@ -78,7 +87,7 @@ impl Strangers {
     ///
     /// How long to wait.
     pub fn fetch(&self, address: Option<IpAddr>) -> Result<(), Duration> {
-        check(&self.fetches, &address.map(network).unwrap_or_default())
+        check(&self.fetches, &network_of(address))
     }
 
     /// Whether one more sign-in may be begun from this address now: each leaves a trace in the database.
@@ -87,7 +96,18 @@ impl Strangers {
     ///
     /// How long to wait.
     pub fn sign_in(&self, address: Option<IpAddr>) -> Result<(), Duration> {
-        check(&self.sign_ins, &address.map(network).unwrap_or_default())
+        check(&self.sign_ins, &network_of(address))
+    }
+
+    /// Whether one more device code may be typed from this address, and by this person if one is signed in there.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait.
+    pub fn type_code(&self, address: Option<IpAddr>, person: Option<&str>) -> Result<(), Duration> {
+        let by_address = check(&self.codes, &network_of(address));
+        let by_person = person.map_or(Ok(()), |person| check(&self.codes_of_people, &person.to_owned()));
+        by_address.and(by_person)
     }
 
     /// Whether one more proof of possession of this address can be remembered now.
@@ -108,7 +128,7 @@ impl Failures {
     ///
     /// There were too many.
     pub fn count(&self, address: Option<IpAddr>, client: Option<&str>) -> Result<(), Duration> {
-        let address = address.map(network).unwrap_or_default();
+        let address = network_of(address);
         let by_address = check(&self.addresses, &address);
         let by_client = client.map_or(Ok(()), |client| check(&self.clients, &client.chars().take(64).collect()));
         by_address.and(by_client)
@@ -125,6 +145,11 @@ fn check(limiter: &Keyed, key: &String) -> Result<(), Duration> {
         return Ok(());
     }
     limiter.check_key(key).map_err(|until| until.wait_time_from(DefaultClock::default().now()))
+}
+
+/// The network that somebody asks from, as it is counted. Those whose address is not known share one.
+pub(crate) fn network_of(address: Option<IpAddr>) -> String {
+    address.map(network).unwrap_or_default()
 }
 
 /// One home has a whole /64 of IPv6.

@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 
+use super::devices;
 use super::store;
 use crate::db;
 use crate::types::credential;
@@ -12,6 +13,8 @@ pub const FLOW_STEPS_MAX: i32 = 64;
 pub const FLOW_SECONDS: i32 = 7 * 86_400;
 /// Flows that are kept at most: who sends requests without end pushes out the oldest traces, and fills no disk.
 pub const FLOWS_MAX: i64 = 200_000;
+/// The step that a flow is through with: the client has its token.
+pub const LAST_STEP: &str = "token";
 /// Rows that go in one transaction.
 const EXPIRE_BATCH: i64 = 1_000;
 /// Characters of a step's detail, or of the id of a client that may not exist, at most.
@@ -60,8 +63,9 @@ pub async fn step(
 pub async fn expire(conn: &mut PgConnection) -> db::Result<u64> {
     let requests = store::expire_requests(conn, EXPIRE_BATCH).await?;
     let codes = store::expire_codes(conn, EXPIRE_BATCH).await?;
+    let devices = devices::expire(conn).await?;
     let flows = store::expire_flows(conn, FLOWS_MAX, EXPIRE_BATCH).await?;
-    Ok(requests + codes + flows)
+    Ok(requests + codes + devices + flows)
 }
 
 /// What somebody sent, short, and as PostgreSQL can store it. A secret of ours in the wrong place is not kept.

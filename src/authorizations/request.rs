@@ -26,8 +26,8 @@ pub struct Request {
     pub code_challenge: String,
     /// The key that the code is to be bound to (RFC 9449 §10).
     pub jkt: Option<Thumbprint>,
-    /// For which server.
-    pub server_id: ServerId,
+    /// For which server; `None`: for none, the person only signs in.
+    pub server_id: Option<ServerId>,
     /// What it asks for; `None`: all that the person's roles give there.
     pub asked: Option<Permissions>,
     /// The server's own scopes that it named, whose words people read.
@@ -44,6 +44,52 @@ pub struct Request {
     pub agreed: bool,
     /// The person wants to sign in as somebody else.
     pub other_account: bool,
+    /// What the person is led to in the end.
+    #[serde(default)]
+    pub purpose: Purpose,
+}
+
+impl Request {
+    /// Somebody wants to sign in for a page of our own, and pressed the button that says so. No client takes part.
+    #[must_use]
+    pub fn own_page(issuer: &str) -> Self {
+        Self {
+            client_id: issuer.to_owned(),
+            redirect_uri: String::new(),
+            state: None,
+            code_challenge: String::new(),
+            jkt: None,
+            server_id: None,
+            asked: None,
+            scopes: Vec::new(),
+            offline: false,
+            prompt: Prompt::default(),
+            max_age: None,
+            login_hint: None,
+            agreed: true,
+            other_account: false,
+            purpose: Purpose::OwnPage,
+        }
+    }
+
+    /// Where the browser goes in the end, if not to a page of ours.
+    #[must_use]
+    pub fn leads_to(&self) -> Option<&str> {
+        (self.purpose == Purpose::Client).then_some(&*self.redirect_uri)
+    }
+}
+
+/// What a request leads to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// To the client, in this browser.
+    #[default]
+    Client,
+    /// To a device that showed this code (RFC 8628).
+    Device(String),
+    /// To the page that shows people what they allowed.
+    OwnPage,
 }
 
 /// How the person is to be asked (OpenID Connect Core §3.1.2.1).

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 use super::codes::{CODE_SECONDS, Code, NewCode};
-use super::flows::{FLOW_SECONDS, FLOW_STEPS_MAX};
+use super::flows::{FLOW_SECONDS, FLOW_STEPS_MAX, LAST_STEP};
 use super::waiting::{PUSHED_SECONDS, WAITING_SECONDS};
 use crate::db;
 use crate::gate::Position;
@@ -22,7 +22,9 @@ pub(super) async fn insert_flow(
     server: Option<&str>,
 ) -> db::Result<()> {
     sqlx::query!(
-        "insert into flows (id, client_id, server_id, expires_at) values ($1, $2, $3, authority_now() + make_interval(secs => $4))",
+        "insert into flows (id, client_id, server_id, project, expires_at)
+         values ($1, $2, $3, coalesce((select project from servers where id = $3), (select project from clients where client_id = $2)),
+                 authority_now() + make_interval(secs => $4))",
         flow,
         client_id,
         server,
@@ -38,7 +40,8 @@ pub(super) async fn set_flow_user(conn: &mut PgConnection, flow: &str, user: &st
     Ok(())
 }
 
-/// The steps are counted in the flow's row, so that two at the same time get two numbers.
+/// The steps are counted in the flow's row, so that two at the same time get two numbers. How the last one ended is how the
+/// flow stands.
 pub(super) async fn add_step(
     conn: &mut PgConnection,
     flow: &str,
@@ -46,13 +49,16 @@ pub(super) async fn add_step(
     (code, detail): (Option<&str>, Option<&str>),
 ) -> db::Result<()> {
     sqlx::query!(
-        "with counted as (update flows set steps = steps + 1 where id = $1 and steps < $2 returning id, steps)
+        "with counted as (
+             update flows set steps = steps + 1, result = case when $4::text is not null then 'refused' when $3 = $6 then 'done' else 'open' end
+             where id = $1 and steps < $2 returning id, steps)
          insert into flow_steps (flow_id, number, step, code, detail) select id, steps, $3, $4, $5 from counted",
         flow,
         FLOW_STEPS_MAX,
         step,
         code,
         detail,
+        LAST_STEP,
     )
     .execute(conn)
     .await?;
@@ -220,7 +226,8 @@ pub(super) async fn expire_flows(conn: &mut PgConnection, kept: i64, most: i64) 
              (select id from flows where expires_at <= authority_now() order by expires_at limit $2)
              union all
              (select id from flows order by created_at desc, id desc offset $1 limit $2))
-           and not exists (select from authorization_requests r where r.flow_id = f.id)",
+           and not exists (select from authorization_requests r where r.flow_id = f.id)
+           and not exists (select from device_authorizations d where d.flow_id = f.id and d.expires_at > authority_now())",
         kept,
         most,
     )
@@ -313,6 +320,6 @@ pub(super) fn readable<T: DeserializeOwned>(stored: Value) -> db::Result<T> {
     serde_json::from_value(stored).map_err(unreadable)
 }
 
-fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> db::Error {
+pub(super) fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> db::Error {
     sqlx::Error::Decode(Box::new(error)).into()
 }

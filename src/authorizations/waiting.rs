@@ -88,6 +88,16 @@ pub async fn hold(conn: &mut PgConnection, waiting: &Waiting, browser: &str) -> 
     store::insert_request(conn, &waiting.flow_id, &request, store::Holder::Browser(&digest)).await
 }
 
+/// Lets a request wait in this browser that may wait in another already: whoever typed a device's code last has it.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn take_over(tx: &mut PgConnection, waiting: &Waiting, browser: &str) -> db::Result<()> {
+    store::remove_request(tx, &waiting.flow_id).await?;
+    hold(tx, waiting, browser).await
+}
+
 /// The request of a flow that waits in this browser. `None`: it is over, or another browser's.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ pub(super) const UNUSED_KEPT: Duration = Duration::from_hours(7 * 24);
 pub(super) const UNUSED_KEPT_IN_A_FLOOD: Duration = Duration::from_hours(1);
 
 /// The grants that a client may have that nobody vouches for: those in which a person agrees. Another is left out.
-const GRANTS: [GrantType; 2] = [GrantType::AuthorizationCode, GrantType::RefreshToken];
+const GRANTS: [GrantType; 3] = [GrantType::AuthorizationCode, GrantType::RefreshToken, GrantType::DeviceCode];
 
 /// A client that registered itself.
 #[derive(Debug)]
@@ -91,7 +91,12 @@ pub async fn register(
     if allowed == DynamicRegistration::Off {
         return Err(Refusal::Off);
     }
-    let metadata = read(members)?;
+    let mut metadata = read(members)?;
+    if allowed == DynamicRegistration::Loopback {
+        // What a person agrees to there goes to whatever machine asked: no more than a redirect to another host is that open
+        // to whoever registers.
+        metadata.grant_types.retain(|grant| *grant != GrantType::DeviceCode);
+    }
     if allowed == DynamicRegistration::Loopback && !metadata.is_loopback_only() {
         return Err(Refusal::NotLoopback);
     }
@@ -113,10 +118,11 @@ pub async fn register(
 fn read(members: Map<String, Value>) -> Result<ClientMetadata, Mistake> {
     let mut metadata = ClientMetadata::read(members, Source::Registration)?;
     metadata.grant_types.retain(|grant| GRANTS.contains(grant));
-    if !metadata.grant_types.contains(&GrantType::AuthorizationCode) {
-        return Err(Mistake::new("grant_types", "must hold authorization_code"));
+    let by_code = metadata.grant_types.contains(&GrantType::AuthorizationCode);
+    if !by_code && !metadata.grant_types.contains(&GrantType::DeviceCode) {
+        return Err(Mistake::new("grant_types", "must hold authorization_code or the device code's"));
     }
-    if metadata.redirect_uris.is_empty() {
+    if by_code && metadata.redirect_uris.is_empty() {
         return Err(Mistake::new("redirect_uris", "must hold 1 to 32 URIs"));
     }
     Ok(metadata)

@@ -52,7 +52,7 @@ use crate::refusal::{Code, FieldError, Refused};
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     // What only parameters and refusals refer to; everything else is found through the routes.
-    components(schemas(Problem, FieldError, OAuthWire, v1::agents::Switch, v1::audit::Outcome, v1::keys::Status, v1::sessions::Status)),
+    components(schemas(Problem, FieldError, OAuthWire, v1::agents::Switch, crate::authorizations::Outcome, v1::audit::Outcome, v1::keys::Status, v1::sessions::Status)),
     modifiers(&Credentials)
 )]
 struct Description;

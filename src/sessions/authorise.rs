@@ -145,6 +145,19 @@ pub fn authorise_allowed(view: View<'_>, allowed: &Allowed, wish: &Wish) -> Resu
     Ok(Draft { family: Some(family), ..draft(view, parts)? })
 }
 
+/// Why [`authorise_allowed`] finds the grant dead: the stable cause, for the flow's trace.
+#[must_use]
+pub fn why_refused(view: View<'_>, allowed: &Allowed) -> &'static str {
+    let holder = Holder::Consent(allowed.consent);
+    let server = match Bearer::of(view, &holder) {
+        Some(Bearer::Consent(consent, _)) => view.memory.servers.get(&consent.server),
+        _ => None,
+    };
+    let Some(server) = server else { return Inactive::Unknown.as_str() };
+    let since = (allowed.position, allowed.family.1);
+    check_holder(view, &holder, server, since).err().unwrap_or(Inactive::NothingLeft).as_str()
+}
+
 /// Everything a token is made of.
 pub(super) struct Parts<'a> {
     pub(super) bearer: &'a Bearer,

@@ -10,7 +10,7 @@ pub mod refresh;
 mod store;
 mod writer;
 
-pub use authorise::{Allowed, Draft, Refusal, Wish, authorise, authorise_allowed, authorise_client};
+pub use authorise::{Allowed, Draft, Refusal, Wish, authorise, authorise_allowed, authorise_client, why_refused};
 pub use exchange::{ACTORS_MAX, ANCESTORS_MAX, Exchange, exchange};
 pub use store::{Filter, Session, drop_spent, expire, find, list};
 pub use writer::{QUEUE_MAX, Writer};

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mcp_authority::types::id::UserId;
+use mcp_authority::types::id::{ConsentId, FlowId, UserId};
 use mcp_authority::types::keyring::Keyring;
 use mcp_authority::types::page::LOOKED_AT_MAX;
 use reqwest::Method;
@@ -100,6 +100,18 @@ async fn every_list_can_be_walked_one_by_one() {
         operator.post(&node, "/v1/issuers", issuer).await.created();
         let user = UserId::random();
         db.execute(&format!("insert into users (id, provider_id, subject) values ('{user}', '{provider}', 's')")).await;
+        let allowed = text(&operator.get(&node, "/v1/clients?limit=1").await.ok()["items"][0], "id");
+        db.execute(&format!(
+            "insert into consents (id, user_id, client_id, server_id, permissions) values ('{}', '{user}', '{allowed}', '{}', '{{*}}')",
+            ConsentId::random(),
+            server.id
+        ))
+        .await;
+        let flow = FlowId::random();
+        db.execute(&format!(
+            "insert into flows (id, client_id, expires_at) values ('{flow}', 'c', authority_now() + interval '1 day')"
+        ))
+        .await;
         last = Some(key);
     }
     assert!(last.is_some());

@@ -99,7 +99,8 @@ async fn must_a2_a5_a7_a8_with_a_provider_the_metadata_offers_what_people_s_clie
         "authorization_code",
         "refresh_token",
         "client_credentials",
-        "urn:ietf:params:oauth:grant-type:token-exchange"
+        "urn:ietf:params:oauth:grant-type:token-exchange",
+        "urn:ietf:params:oauth:grant-type:device_code"
     ]);
     assert_eq!(metadata["grant_types_supported"], grants);
     let methods = json!(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]);
@@ -112,7 +113,7 @@ async fn must_a2_a5_a7_a8_with_a_provider_the_metadata_offers_what_people_s_clie
         .filter(|(name, _)| name.ends_with("_endpoint"))
         .map(|(name, url)| (name, url.as_str().expect("a text")))
         .collect();
-    assert_eq!(endpoints.len(), 6, "{endpoints:?}");
+    assert_eq!(endpoints.len(), 7, "{endpoints:?}");
     answered(&world.node, endpoints).await;
     world.patch("/v1/settings", json!({"dynamic_registration": "off"})).await.ok();
     assert!(get(&world.node, PLACES[0]).await.ok().get("registration_endpoint").is_none());

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +34,7 @@ LOGIN: Final = "login.example"
 ELSEWHERE: Final = (LOGIN, WEB)
 """Sites that the browser finds on this machine, over TLS; it finds no other."""
 
+DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 SCHEME_URI: Final = "com.example.notes:/callback"
 NOTES: Final = "https://notes.example/mcp"
 READ: Final = {
@@ -159,6 +160,20 @@ class People:
         url = f"{self.authority.issuer}/authorize?{urlencode(named)}"
         return Asked(url, named["client_id"], named["redirect_uri"], named["state"], verifier)
 
+    def device(self, scope: str = "notes:read") -> dict[str, Any]:
+        """What a television is told that begins without a browser (RFC 8628)."""
+        form = {"client_id": self.clients["device"], "resource": self.server.resource, "scope": scope}
+        url = f"{self.authority.issuer}/device_authorization"
+        response = httpx2.post(url, data=form, timeout=REQUEST_SECONDS_MAX, trust_env=False)
+        assert response.status_code == 200, f"{response.status_code} {response.text}"
+        return dict(response.json())
+
+    def of_device(self, begun: Mapping[str, Any]) -> dict[str, Any]:
+        """The tokens of a device whose person has agreed."""
+        return self.authority.token(
+            {"grant_type": DEVICE, "client_id": self.clients["device"], "device_code": begun["device_code"]}
+        )
+
     def redeem(self, asked: Asked, code: str) -> dict[str, Any]:
         """The tokens for a code."""
         return self.authority.token(
@@ -189,9 +204,14 @@ class People:
                 self.offer(provider, offered=True)
 
 
-def register(authority: Authority, name: str, redirect_uri: str) -> str:
+def register(authority: Authority, name: str, redirect_uri: str, grants: Sequence[str] = ("authorization_code",)) -> str:
     """An application that an operator has entered; it has no secret."""
-    body = {"client_name": name, "redirect_uris": [redirect_uri], "token_endpoint_auth_method": "none"}
+    body = {
+        "client_name": name,
+        "redirect_uris": [redirect_uri],
+        "grant_types": list(grants),
+        "token_endpoint_auth_method": "none",
+    }
     return str(authority.call("POST", "/v1/clients", body)["id"])
 
 
@@ -224,6 +244,7 @@ def served(authority: Authority) -> Iterator[People]:
             "local": register_itself(authority, "Notes on the desk", f"{local.url}/callback"),
             "web": register(authority, "Example Chat", f"https://{WEB}/callback"),
             "scheme": register(authority, "Notes for phones", SCHEME_URI),
+            "device": register(authority, "Television", SCHEME_URI, ["authorization_code", DEVICE]),
         }
         yield People(authority, local, elsewhere, server, made[0], made[1], clients)
 

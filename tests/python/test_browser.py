@@ -284,6 +284,84 @@ def test_where_nobody_can_sign_in_the_page_says_so(people: People, window: Open)
         expect(page.get_by_role("main")).to_contain_text("API key")
 
 
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
+def test_an_application_that_nobody_checked_is_told_of_its_mistake_only_by_the_person(
+    people: People, window: Open, script: bool
+) -> None:
+    page = window(complains="status of 400", java_script_enabled=script)
+    before = len(people.local.arrivals)
+    asked = people.ask(scope="no such scope!")
+    page.goto(asked.url)
+    main = page.get_by_role("main")
+    expect(main).to_contain_text("You were not sent back automatically")
+    expect(main).to_contain_text(f"127.0.0.1:{people.local.port}, a program on your own computer")
+    expect(page.get_by_role("contentinfo")).to_contain_text("invalid_scope")
+    assert len(people.local.arrivals) == before
+    page.get_by_role("link", name="Go on to the application").click()
+    arrival = arrived(page, asked)
+    assert (arrival.one("error"), arrival.one("state")) == ("invalid_scope", asked.state)
+    assert people.local.arrivals[-1].referrer is None
+
+
+# What a person allowed, and devices.
+
+
+def grants_page(people: People) -> str:
+    return f"{people.authority.issuer}/grants"
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
+def test_a_person_sees_what_it_allowed_and_takes_it_back(people: People, window: Open, script: bool) -> None:
+    page = window(java_script_enabled=script)
+    asked = people.ask("web", "notes:read notes:write")
+    page.goto(grants_page(people))
+    before = len(people.elsewhere.arrivals)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page).to_have_title("Sign in")
+    assert len(people.elsewhere.arrivals) == before, "nothing goes to a provider before a way is chosen"
+    sign_in(page)
+    expect(page).to_have_title("What you allowed")
+    tokens = people.redeem(asked, agreed_again(people, page, asked).one("code"))
+    assert people.authority.introspect(people.server, tokens["access_token"])["active"]
+    page.goto(grants_page(people))
+    one = page.get_by_role("region", name="Example Chat on Notes")
+    for said in ["Read your notes", "Write and change your notes", NOTES, "Since "]:
+        expect(one).to_contain_text(said)
+    one.get_by_role("button", name="Take back").click()
+    expect(page.get_by_role("status")).to_contain_text("Taken back.")
+    expect(page.get_by_role("region", name="Example Chat on Notes")).to_have_count(0)
+    assert people.authority.introspect(people.server, tokens["access_token"]) == {"active": False}
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def agreed_again(people: People, page: Page, asked: Asked) -> Arrival:
+    """From the application to the code, in a browser that is signed in already."""
+    page.goto(asked.url)
+    if page.title().startswith("Allow"):
+        allow(page)
+    return arrived(page, asked)
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
+def test_a_person_connects_a_device(people: People, window: Open, script: bool) -> None:
+    page = window(java_script_enabled=script)
+    begun = people.device()
+    page.goto(begun["verification_uri_complete"])
+    expect(page.get_by_label("Code")).to_have_value(begun["user_code"])
+    page.get_by_label("Code").fill(begun["user_code"].replace("-", "").lower())
+    page.keyboard.press("Enter")
+    expect(page).to_have_title("Allow Television?")
+    main = page.get_by_role("main")
+    for said in [begun["user_code"], "If somebody sent you this code", "Read your notes", NOTES]:
+        expect(main).to_contain_text(said)
+    allow(page)
+    sign_in(page)
+    expect(page.get_by_role("main")).to_contain_text("You can go back to your device.")
+    tokens = people.of_device(begun)
+    assert people.authority.introspect(people.server, tokens["access_token"])["active"]
+
+
 # What nobody can do with the pages.
 
 
@@ -376,13 +454,62 @@ def no_sign_in(people: People, page: Page) -> None:
         page.goto(people.ask().url)
 
 
+def early_error(people: People, page: Page) -> None:
+    page.goto(people.ask(scope="no such scope!").url)
+
+
+def grants(people: People, page: Page) -> None:
+    agree(people, page, people.ask("web", "notes:read notes:write"))
+    page.goto(people.ask().url)
+    allow(page)
+    page.goto(grants_page(people))
+
+
+def grants_sign_in(people: People, page: Page) -> None:
+    page.goto(grants_page(people))
+
+
+def device(people: People, page: Page) -> None:
+    page.goto(f"{people.authority.issuer}/device?user_code=BCDF-GHJK")
+
+
+def device_wrong(people: People, page: Page) -> None:
+    device(people, page)
+    page.get_by_role("button", name="Go on").click()
+
+
+def device_consent(people: People, page: Page) -> None:
+    page.goto(people.device()["verification_uri_complete"])
+    page.get_by_role("button", name="Go on").click()
+
+
+def device_done(people: People, page: Page) -> None:
+    page.goto(f"{people.authority.issuer}/device/done")
+
+
 def long_words(people: People, page: Page) -> None:
     people.clients.setdefault("long", register_itself(people.authority, LONG, people.callback))
     page.goto(people.ask("long", scope="resources/read:notes:///" + "y" * 200).url)
 
 
-SHOWN: Final = [consent, consent_known, choice, demo, wrong_application, wrong_address, no_sign_in]
-ODD: Final = [*SHOWN, long_words]
+SHOWN: Final = [
+    consent,
+    consent_known,
+    choice,
+    demo,
+    wrong_application,
+    wrong_address,
+    no_sign_in,
+    early_error,
+    grants,
+    grants_sign_in,
+    device,
+    device_wrong,
+]
+CHANGING: Final = [device_consent, device_done]
+"""Pages that are looked at, without a picture: a code is another each time."""
+
+ODD: Final = [*SHOWN, *CHANGING, long_words]
 
 
 def named(page: Callable[..., None]) -> str:

@@ -9,9 +9,10 @@ use utoipa::IntoParams;
 use super::authorize::consent::still_there;
 use super::authorize::{End, Grant, START_ANEW, Visit, Who, stage};
 use super::form::Received;
+use super::grants::signed_in as own_page;
 use super::sign_in::{callback, not_signed_in};
 use crate::app::AppState;
-use crate::authorizations::{self, Departed};
+use crate::authorizations::{self, Departed, Purpose};
 use crate::http::caller::Origin;
 use crate::http::pages::cookies::Cookie;
 use crate::providers::{self, Answer, UpstreamError};
@@ -87,6 +88,9 @@ async fn signed_in(visit: &Visit, name: &str, departed: &Departed, answer: &Answ
     let remembered = remembered.ok_or_else(|| refused(UpstreamError::Untrusted("not_remembered")))?;
     let finished = app.upstream.finish(&provider, &callback(app, &provider)?, &remembered, answer).await;
     let person = finished.map_err(refused)?;
+    if request.purpose == Purpose::OwnPage {
+        return own_page(visit, &departed.waiting.flow_id, &provider, &person).await;
+    }
     let client = still_there(visit, request).await?;
     let grant = Grant { visit, flow: &departed.waiting.flow_id, request, client: &client };
     grant.agreed(Who::New(&provider, &person)).await

@@ -52,6 +52,11 @@ impl OAuthError {
         Self { cause: Some(cause), ..self }
     }
 
+    /// What it says to people.
+    pub(super) fn description(&self) -> &str {
+        &self.description
+    }
+
     const fn new(status: StatusCode, error: &'static str, description: String) -> Self {
         Self { status, error, description, retry_after: None, nonce: None, cause: None, ahead: None }
     }
@@ -88,6 +93,11 @@ impl OAuthError {
     pub(super) fn unsupported_grant_type() -> Self {
         let description = format!("one of {}", crate::http::oauth::token::GRANTS.map(GrantType::as_str).join(", "));
         Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", description)
+    }
+
+    /// What a device is told that asks for its tokens (RFC 8628 §3.5).
+    pub(super) fn of_device(error: &'static str, description: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error, description.to_owned())
     }
 
     /// An authorization request that was pushed is wrong (RFC 9126 §2.3).

@@ -34,6 +34,9 @@ pub struct Metadata {
     /// Where a client may send its request before the browser does (RFC 9126).
     #[serde(skip_serializing_if = "Option::is_none")]
     pushed_authorization_request_endpoint: Option<String>,
+    /// Where a device without a browser begins (RFC 8628 §4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_authorization_endpoint: Option<String>,
     /// Where servers ask.
     introspection_endpoint: String,
     /// How servers authenticate there.
@@ -90,7 +93,9 @@ async fn document(app: &App) -> Json<Metadata> {
     // Without anybody to sign in with there is no code to be had.
     let people = memory.providers.iter().any(|(_, provider)| !provider.disabled);
     let only_with_people = |names: &[&str]| if people { list(names) } else { Vec::new() };
-    let of_people = |grant: &GrantType| matches!(grant, GrantType::AuthorizationCode | GrantType::RefreshToken);
+    let of_people = |grant: &GrantType| {
+        matches!(grant, GrantType::AuthorizationCode | GrantType::RefreshToken | GrantType::DeviceCode)
+    };
     let asserted = |grant: &GrantType| *grant != GrantType::JwtBearer || assertions.workloads || assertions.people;
     let grants = GRANTS.iter().filter(|grant| (people || !of_people(grant)) && asserted(grant));
     let servers = memory.servers.iter().filter(|(_, server)| !server.disabled);
@@ -103,6 +108,7 @@ async fn document(app: &App) -> Json<Metadata> {
         jwks_uri: format!("{issuer}/jwks"),
         registration_endpoint: (people && settings.dynamic_registration).then(|| format!("{issuer}/register")),
         pushed_authorization_request_endpoint: people.then(|| format!("{issuer}/par")),
+        device_authorization_endpoint: people.then(|| format!("{issuer}/device_authorization")),
         introspection_endpoint: format!("{issuer}/introspect"),
         introspection_endpoint_auth_methods_supported: methods.clone(),
         revocation_endpoint: format!("{issuer}/revoke"),

@@ -6,9 +6,11 @@ pub mod authorize;
 pub mod backchannel_logout;
 pub mod callback;
 mod client;
+pub mod device;
 pub(super) mod dpop;
 mod error;
 pub(super) mod form;
+pub mod grants;
 pub mod introspect;
 pub mod jwks;
 pub mod metadata;
@@ -52,4 +54,9 @@ pub fn closed_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(callback::get))
         .routes(routes!(backchannel_logout::post))
         .routes(routes!(par::post))
+        .routes(routes!(device::authorize))
+        .routes(routes!(device::get, device::post))
+        .routes(routes!(device::done))
+        .routes(routes!(grants::get, grants::post))
+        .routes(routes!(grants::take_back))
 }

@@ -18,7 +18,7 @@ use crate::authorizations::{self, PUSHED_SECONDS};
 use crate::gate::Inactive;
 use crate::proofs::Wrong;
 use crate::refusal::Refused;
-use crate::types::id::FlowId;
+use crate::types::id::{FlowId, ServerId};
 
 /// Where it is.
 const PATH: &str = "/oauth/par";
@@ -79,8 +79,8 @@ async fn push(app: &App, received: &Received) -> Result<Pushed, OAuthError> {
     }
     let flow = FlowId::random().to_string();
     let mut conn = app.db.reads().acquire().await.map_err(Refused::from)?;
-    let server = request.server_id.as_str();
-    authorizations::open(&mut conn, &flow, &client.client_id, Some(server)).await.map_err(Refused::from)?;
+    let server = request.server_id.as_ref().map(ServerId::as_str);
+    authorizations::open(&mut conn, &flow, &client.client_id, server).await.map_err(Refused::from)?;
     let reference = authorizations::push(&mut conn, &flow, &pairs).await.map_err(Refused::from)?;
     Ok(Pushed { request_uri: reference.reveal().clone(), expires_in: PUSHED_SECONDS })
 }

@@ -12,7 +12,7 @@ use super::authorize::{End, START_ANEW, Visit, stage, visit};
 use super::form::Received;
 use crate::app::{App, AppState};
 use crate::audit::Entry;
-use crate::authorizations::{self, Request, Waiting};
+use crate::authorizations::{self, Purpose, Request, Waiting};
 use crate::http::extract::{Id, Ids};
 use crate::http::pages::{page, see_other, views};
 use crate::providers::{self, Provider, ProviderKind, SignInWish, UpstreamError};
@@ -44,7 +44,14 @@ async fn choose(visit: &Visit, flow: &str) -> Result<Response, End> {
     }
     let offered = providers::offered(&mut conn).await?;
     drop(conn);
-    let client = still_there(visit, &waiting.request).await?;
+    // For a page of our own no client takes part.
+    let name = match waiting.request.purpose {
+        Purpose::OwnPage => None,
+        Purpose::Client | Purpose::Device(_) => {
+            let client = still_there(visit, &waiting.request).await?;
+            Some(client.metadata.client_name.clone().unwrap_or_else(|| "the application".to_owned()))
+        }
+    };
     let open = offered.into_iter().filter(|provider| visit.app.upstream.offers(provider));
     let ways: Vec<_> = open.map(|provider| (way(flow, &provider), provider.title)).collect();
     let only = match ways.as_slice() {
@@ -55,7 +62,6 @@ async fn choose(visit: &Visit, flow: &str) -> Result<Response, End> {
         [(href, _)] => HeaderValue::from_str(&format!("0; url={href}")).ok(),
         _ => None,
     };
-    let name = client.metadata.client_name.clone().unwrap_or_else(|| "the application".to_owned());
     let mut response = page(StatusCode::OK, &views::SignIn { flow: flow.to_owned(), name, providers: ways }, None);
     if let Some(only) = only {
         response.headers_mut().insert(header::REFRESH, only);
@@ -134,9 +140,11 @@ async fn leave(visit: &Visit, flow: &str, name: &str, pressed: bool) -> Result<R
     if is_demo && !pressed {
         let (action, title) = (way(flow, &provider), provider.title);
         let view = views::Demo { flow: flow.to_owned(), action, title };
-        return Ok(page(StatusCode::OK, &view, Some(&waiting.request.redirect_uri)));
+        return Ok(page(StatusCode::OK, &view, waiting.request.leads_to()));
     }
-    still_there(visit, &waiting.request).await?;
+    if waiting.request.purpose != Purpose::OwnPage {
+        still_there(visit, &waiting.request).await?;
+    }
     depart(visit, &waiting, &provider).await
 }
 

@@ -50,9 +50,17 @@ impl Cookie {
 
     /// Gives the browser a value. JavaScript never sees it.
     pub(in crate::http) fn set(self, app: &App, headers: &mut HeaderMap, value: &str) {
+        self.write(app, headers, value, self.seconds());
+    }
+
+    /// Has the browser forget it.
+    pub(in crate::http) fn remove(self, app: &App, headers: &mut HeaderMap) {
+        self.write(app, headers, "", 0);
+    }
+
+    fn write(self, app: &App, headers: &mut HeaderMap, value: &str, seconds: i32) {
         let secure = if app.config.public_url.is_https() { "; Secure" } else { "" };
-        let cookie =
-            format!("{}={value}; Path=/; Max-Age={}; HttpOnly; SameSite=Lax{secure}", self.name(app), self.seconds());
+        let cookie = format!("{}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}", self.name(app));
         if let Ok(mut cookie) = HeaderValue::from_str(&cookie) {
             cookie.set_sensitive(true);
             headers.append(header::SET_COOKIE, cookie);

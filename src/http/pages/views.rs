@@ -39,6 +39,8 @@ pub(in crate::http) enum Target {
     ThisMachine(String),
     /// Whatever program has claimed the scheme.
     Scheme(String),
+    /// A device somewhere, that shows this code.
+    Device(String),
 }
 
 /// With whom do you sign in?
@@ -47,8 +49,8 @@ pub(in crate::http) enum Target {
 pub(in crate::http) struct SignIn {
     /// The flow.
     pub(in crate::http) flow: String,
-    /// What the application calls itself.
-    pub(in crate::http) name: String,
+    /// What the application calls itself; `None`: there is none, a page of ours needs to know who it is.
+    pub(in crate::http) name: Option<String>,
     /// Links and what stands on them.
     pub(in crate::http) providers: Vec<(String, String)>,
 }
@@ -63,6 +65,73 @@ pub(in crate::http) struct Demo {
     pub(in crate::http) action: String,
     /// What the provider is called.
     pub(in crate::http) title: String,
+}
+
+/// Characters of what was typed that are shown again.
+pub(in crate::http) const CODE_CHARS_MAX: usize = 20;
+
+/// Which code does the device show?
+#[derive(Template)]
+#[template(path = "device.html")]
+pub(in crate::http) struct Device {
+    /// What is in the field already.
+    pub(in crate::http) code: String,
+    /// What was typed is not good.
+    pub(in crate::http) wrong: bool,
+}
+
+/// Back to the device.
+#[derive(Template)]
+#[template(path = "device-done.html")]
+pub(in crate::http) struct DeviceDone;
+
+/// What did I allow?
+#[derive(Template)]
+#[template(path = "grants.html")]
+pub(in crate::http) struct Grants {
+    /// Who is signed in, and with whom.
+    pub(in crate::http) account: (String, String),
+    /// What was taken back just now.
+    pub(in crate::http) ended: Option<Ended>,
+    /// What is allowed.
+    pub(in crate::http) allowed: Vec<Granted>,
+    /// There is more than is shown.
+    pub(in crate::http) more: bool,
+}
+
+/// Somebody has to sign in first.
+#[derive(Template)]
+#[template(path = "grants-sign-in.html")]
+pub(in crate::http) struct GrantsSignIn;
+
+/// What was taken back.
+pub(in crate::http) struct Ended {
+    /// From which application.
+    pub(in crate::http) name: String,
+    /// On which server.
+    pub(in crate::http) server: String,
+    /// It holds on every node.
+    pub(in crate::http) complete: bool,
+}
+
+/// What a person allowed an application.
+pub(in crate::http) struct Granted {
+    /// Its id.
+    pub(in crate::http) id: String,
+    /// What the application calls itself.
+    pub(in crate::http) name: String,
+    /// The host that its description lies on.
+    pub(in crate::http) client_host: Option<String>,
+    /// The server's name.
+    pub(in crate::http) server: String,
+    /// The server's address.
+    pub(in crate::http) resource: String,
+    /// What it may do.
+    pub(in crate::http) lines: Vec<Line>,
+    /// Since which day.
+    pub(in crate::http) since: String,
+    /// On which day it last got a token, if it did.
+    pub(in crate::http) used: Option<String>,
 }
 
 /// It does not go on.
@@ -81,6 +150,8 @@ pub(in crate::http) struct Refused {
     pub(in crate::http) code: &'static str,
     /// The flow, if there is one.
     pub(in crate::http) flow: Option<String>,
+    /// Where the person may go on to: as it can be judged, and the address.
+    pub(in crate::http) onward: Option<(Target, String)>,
 }
 
 macro_rules! styled {
@@ -92,4 +163,4 @@ macro_rules! styled {
     })+ };
 }
 
-styled!(Consent, SignIn, Demo, Refused);
+styled!(Consent, SignIn, Demo, Refused, Device, DeviceDone, Grants, GrantsSignIn);

@@ -4,6 +4,8 @@
 pub mod agents;
 pub mod audit;
 pub mod clients;
+pub mod consents;
+pub mod flows;
 pub mod issuers;
 pub mod keys;
 pub mod nodes;
@@ -58,11 +60,15 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(clients::rotate))
         .routes(routes!(users::list))
         .routes(routes!(users::get, users::change))
+        .routes(routes!(consents::list))
+        .routes(routes!(consents::get))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::get))
         .routes(routes!(sessions::revoke))
         .routes(routes!(revocations::list, revocations::create))
         .routes(routes!(revocations::get))
+        .routes(routes!(flows::list))
+        .routes(routes!(flows::get))
         .routes(routes!(audit::list))
         .routes(routes!(audit::checkpoints))
         .routes(routes!(nodes::list))

@@ -1,9 +1,13 @@
 //! What a person allowed a client on a server: it grows with each consent, and ends as a whole.
 
+mod found;
 mod store;
 
 use sqlx::PgConnection;
 
+pub use found::{
+    ALLOWED_SHOWN_MAX, Allowed, Consent, ConsentFilter, allowed_by, allowed_one, get_consent, list_consents,
+};
 pub use store::{ConsentRow, load_all_consents, load_some_consents};
 
 use crate::audit::{self, Entry};

@@ -4,7 +4,9 @@ mod store;
 
 use sqlx::PgConnection;
 
+use crate::audit::{self, Entry};
 use crate::db;
+use crate::types::caller::Caller;
 use crate::types::id::{ProviderId, UserId};
 use crate::types::opaque;
 use crate::types::redacted::Secret;
@@ -62,6 +64,18 @@ pub async fn logged_in(conn: &mut PgConnection, cookie: &str) -> db::Result<Opti
 /// The database refuses.
 pub async fn log_out(conn: &mut PgConnection, cookie: &str) -> db::Result<()> {
     store::remove_login(conn, &opaque::sha256(cookie)).await
+}
+
+/// Ends a browser's sign-in because its person wants that.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn sign_out(tx: &mut PgConnection, by: &Caller, cookie: &str) -> db::Result<()> {
+    let Some(login) = logged_in(tx, cookie).await? else { return log_out(tx, cookie).await };
+    log_out(tx, cookie).await?;
+    let by = Caller { actor: login.user_id.to_string(), ..by.clone() };
+    audit::append(tx, &Entry::new(&by, "user.signed_out").on(login.user_id.as_str())).await
 }
 
 /// Ends all sign-ins of a person.

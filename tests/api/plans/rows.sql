@@ -1,6 +1,6 @@
 -- What the lists of a large installation hold, for the tests beside it.
 do $$ declare t text; begin
-    foreach t in array array['agents', 'servers', 'clients', 'providers', 'issuers', 'users', 'user_roles', 'keys', 'key_roles', 'roles', 'operators', 'secrets', 'grants', 'revocations', 'audit_log'] loop
+    foreach t in array array['agents', 'servers', 'clients', 'providers', 'issuers', 'users', 'user_roles', 'consents', 'keys', 'key_roles', 'roles', 'operators', 'secrets', 'grants', 'revocations', 'audit_log'] loop
         execute format('alter table %I disable trigger user', t);
     end loop; end $$;
 insert into projects (name, id, created_at) select 'p' || n, 'prj_' || md5('p' || n), authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
@@ -22,6 +22,14 @@ insert into issuers (id, name, issuer, created_at)
 insert into users (id, provider_id, subject, username, disabled, created_at)
     select 'usr_' || md5('u' || n), 'idp_' || md5('i' || case when n % 2 = 0 then 1 else 1 + n % 50 end), 's' || n, 'user ' || n, n % 50 = 0, authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
 insert into user_roles (user_id, role_id) select 'usr_' || md5('u' || n), 'rol_' || md5('r' || (1 + n % 50)) from generate_series(1, 20000) n;
+insert into consents (id, user_id, client_id, server_id, permissions, created_at)
+    select 'grt_' || md5('g' || n), 'usr_' || md5('u' || case when n % 4 = 0 then 1 else n end), 'cli_' || md5('c' || case when n % 4 = 1 then 1 else n end),
+           'srv_' || left(md5('s' || case when n % 4 = 2 then 1 else n end), 12), '{*}', authority_now() - n * interval '1 minute' from generate_series(2, 20000) n;
+insert into flows (id, client_id, server_id, user_id, project, result, created_at, expires_at)
+    select 'flw_' || md5('f' || n), 'c' || case when n % 2 = 0 then 1 else n % 500 end, 'srv_' || left(md5('s' || n % 4000), 12),
+           'usr_' || md5('u' || case when n % 2 = 0 then 1 else 2 + n % 5000 end), case when n % 2 = 0 then 'p1' else 'p' || (1 + n % 2000) end,
+           case n % 50 when 0 then 'refused' when 1 then 'open' else 'done' end, authority_now() - n * interval '1 minute', authority_now() + interval '7 days'
+      from generate_series(1, 20000) n;
 insert into operators (id, name, scopes, projects, expires_in_days, created_at)
     select 'opr_' || left(md5('o' || n), 12), 'operator ' || n, '{*}', array['p' || (1 + n % 2000)], 90, authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
 insert into keys (id, agent_id, name, environment, direct, expires_in_days, disabled, created_at)

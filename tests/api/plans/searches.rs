@@ -1,7 +1,7 @@
 //! The lists that are searched: of agents, servers, clients and keys. What narrows to few is asked for its ids; else a page of the
 //! newest is looked at, and where it ended is asked when little was found.
 
-use super::{AGENT, AT, LARGE_SERVER, LOOKED_AT, List, PROJECT, PROJECTS, ROLES_SERVER, SERVER};
+use super::{AGENT, AT, CLIENT, LARGE_SERVER, LOOKED_AT, List, PROJECT, PROJECTS, ROLES_SERVER, SERVER, USER};
 
 const LARGE_PROJECT: &str = "'p1'";
 const LARGE_PROJECTS: &str = "array['p1', 'p2', 'p4']";
@@ -11,6 +11,10 @@ const LONG_AGO: &str = "authority_now() - interval '20 years'";
 const FAR: &str = "authority_now() + interval '20 years'";
 const PROVIDER: &str = "'idp_' || md5('i1')";
 const USERS: &str = "array['usr_' || md5('u7'), 'usr_' || md5('u8')]";
+const LARGE_USER: &str = "'usr_' || md5('u1')";
+const LARGE_CLIENT: &str = "'cli_' || md5('c1')";
+const CONSENTS: &str = "array['grt_' || md5('g7'), 'grt_' || md5('g8')]";
+const FLOWS: &str = "array['flw_' || md5('f7'), 'flw_' || md5('f8')]";
 const NOBODY: &str = "'agent 20001'";
 const KEYS: &str = "array['key_' || left(md5('k7'), 12), 'key_' || left(md5('k8'), 12)]";
 
@@ -157,6 +161,96 @@ pub(super) const SEARCHES: &[List] = &[
         statement: "select created_at as at, id from users",
         parameters: 3,
         given: &[&[(3, LAST)], &[(1, AT), (2, "'usr_5'"), (3, LAST)]],
+    },
+    List {
+        operation: "list_consents",
+        statement: "from (select * from consents\n",
+        parameters: 9,
+        given: &[
+            &[(4, LOOKED_AT)],
+            &[(4, LOOKED_AT), (2, AT), (3, "'grt_5'")],
+            &[(4, LOOKED_AT), (1, CONSENTS)],
+            &[(4, LOOKED_AT), (5, PROJECTS)],
+            &[(4, LOOKED_AT), (6, USER)],
+            &[(4, LOOKED_AT), (7, CLIENT)],
+            &[(4, LOOKED_AT), (8, SERVER)],
+            &[(4, LOOKED_AT), (2, AT), (3, "'grt_5'"), (5, PROJECTS), (6, USER), (7, CLIENT), (8, SERVER)],
+        ],
+    },
+    List {
+        operation: "list_consents",
+        statement: "from consents where user_id between $1 and $1",
+        parameters: 2,
+        given: &[&[(1, USER), (2, LOOKED_AT)], &[(1, LARGE_USER), (2, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_consents",
+        statement: "from consents where client_id between $1 and $1",
+        parameters: 2,
+        given: &[&[(1, CLIENT), (2, LOOKED_AT)], &[(1, LARGE_CLIENT), (2, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_consents",
+        statement: "from consents where server_id between $1 and $1",
+        parameters: 2,
+        given: &[&[(1, SERVER), (2, LOOKED_AT)], &[(1, LARGE_SERVER), (2, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_consents",
+        statement: "left join lateral (select id from consents",
+        parameters: 2,
+        given: &[&[(1, PROJECTS), (2, LOOKED_AT)], &[(1, LARGE_PROJECTS), (2, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_consents",
+        statement: "select created_at as at, id from consents",
+        parameters: 3,
+        given: &[&[(3, LAST)], &[(1, AT), (2, "'grt_5'"), (3, LAST)]],
+    },
+    List {
+        operation: "list_flows",
+        statement: "from (select * from flows\n",
+        parameters: 9,
+        given: &[
+            &[(4, LOOKED_AT)],
+            &[(4, LOOKED_AT), (2, AT), (3, "'flw_5'")],
+            &[(4, LOOKED_AT), (1, FLOWS)],
+            &[(4, LOOKED_AT), (5, PROJECTS)],
+            &[(4, LOOKED_AT), (6, "'c20001'")],
+            &[(4, LOOKED_AT), (7, USER)],
+            &[(4, LOOKED_AT), (8, "'refused'")],
+            &[(4, LOOKED_AT), (2, AT), (3, "'flw_5'"), (5, PROJECTS), (6, "'c7'"), (7, USER), (8, "'open'")],
+        ],
+    },
+    List {
+        operation: "list_flows",
+        statement: "from flows where user_id between $1 and $1",
+        parameters: 2,
+        given: &[&[(1, USER), (2, LOOKED_AT)], &[(1, LARGE_USER), (2, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_flows",
+        statement: "from flows where client_id between $1 and $1",
+        parameters: 2,
+        given: &[&[(1, "'c7'"), (2, LOOKED_AT)], &[(1, "'c1'"), (2, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_flows",
+        statement: "from flows where project = any",
+        parameters: 2,
+        given: &[&[(1, PROJECTS), (2, LOOKED_AT)], &[(1, LARGE_PROJECTS), (2, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_flows",
+        statement: "from flows where result between $1 and $1",
+        parameters: 2,
+        given: &[&[(1, "'refused'"), (2, LOOKED_AT)], &[(1, "'done'"), (2, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_flows",
+        statement: "select created_at as at, id from flows",
+        parameters: 3,
+        given: &[&[(3, LAST)], &[(1, AT), (2, "'flw_5'"), (3, LAST)]],
     },
     List {
         operation: "list_keys",

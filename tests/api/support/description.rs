@@ -52,6 +52,8 @@ impl Operation {
             "roles" => "rol_00000000000000000000000000000000",
             "sessions" => "ses_00000000000000000000000000000000",
             "revocations" => "rev_00000000000000000000000000000000",
+            "flows" => "flw_00000000000000000000000000000000",
+            "consents" => "grt_00000000000000000000000000000000",
             "audit" | "nodes" | "settings" => "none",
             noun => panic!("a new noun: {noun}; say what its ids look like"),
         }

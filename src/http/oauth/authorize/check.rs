@@ -5,10 +5,10 @@ use http::StatusCode;
 use super::visit::{End, Visit, stage};
 use crate::app::App;
 use crate::authorizations::request::{challenge, jkt, login_hint, max_age, state};
-use crate::authorizations::{Mistake, Prompt, REFERENCE_PREFIX, Request};
+use crate::authorizations::{Mistake, Prompt, Purpose, REFERENCE_PREFIX, Request};
 use crate::clients::metadata::GrantType;
 use crate::clients::{Application, ClientKind, Unresolved};
-use crate::gate::View;
+use crate::gate::{Stale, View};
 use crate::http::oauth::client;
 use crate::http::oauth::form::Form;
 use crate::outbound::Failure;
@@ -101,6 +101,35 @@ pub(in crate::http::oauth) fn rest(
     })
 }
 
+/// What a device asks for (RFC 8628 §3.1): judged as what a browser brings is.
+pub(in crate::http::oauth) fn for_device(
+    app: &App,
+    form: &Form<'_>,
+    client: &Application,
+) -> Result<Result<Request, Mistake>, Stale> {
+    app.live.answer(|view| {
+        let (server_id, scopes) = server(view, &form.all("resource"))?;
+        let wish = wish(form.get("scope"), &scopes, client)?;
+        Ok(Request {
+            client_id: client.client_id.clone(),
+            redirect_uri: String::new(),
+            state: None,
+            code_challenge: String::new(),
+            jkt: None,
+            server_id: Some(server_id),
+            asked: wish.asked,
+            scopes: wish.named,
+            offline: wish.offline,
+            prompt: Prompt::default(),
+            max_age: None,
+            login_hint: None,
+            agreed: false,
+            other_account: false,
+            purpose: Purpose::Client,
+        })
+    })
+}
+
 fn read(view: View<'_>, form: &Form<'_>, client: &Application, redirect_uri: String) -> Result<Request, Mistake> {
     form.checked().map_err(|_| Mistake::invalid("a parameter stands more than once"))?;
     if form.get("request").is_some() {
@@ -129,7 +158,7 @@ fn read(view: View<'_>, form: &Form<'_>, client: &Application, redirect_uri: Str
         state: None,
         code_challenge,
         jkt: jkt(form.get("dpop_jkt"))?,
-        server_id,
+        server_id: Some(server_id),
         asked: wish.asked,
         scopes: wish.named,
         offline: wish.offline,
@@ -138,6 +167,7 @@ fn read(view: View<'_>, form: &Form<'_>, client: &Application, redirect_uri: Str
         login_hint: login_hint(form.get("login_hint")),
         agreed: false,
         other_account: false,
+        purpose: Purpose::Client,
     })
 }
 

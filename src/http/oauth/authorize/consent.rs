@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 
 use super::{End, Grant, START_ANEW, Visit, Who, is_anybodys, resolve, stage};
 use crate::app::AppState;
-use crate::authorizations::{self, Request, Waiting};
+use crate::authorizations::{self, Purpose, Request, Waiting, devices};
+use crate::clients::metadata::GrantType;
 use crate::clients::{Application, ClientKind};
 use crate::http::extract::Id;
 use crate::http::oauth::form::Received;
@@ -54,9 +55,11 @@ async fn ask(visit: &Visit, flow: &str) -> Result<Response, End> {
     }
     let login = usable(visit.login(&mut conn).await?, &waiting.request);
     let request = &waiting.request;
-    let server = servers::get(&mut conn, &Caller::machine(), request.server_id.as_str()).await;
+    let gone = || End::client(stage::CONSENT, "invalid_target", "the server is gone", request);
+    let server = request.server_id.ok_or_else(gone)?;
+    let server = servers::get(&mut conn, &Caller::machine(), server.as_str()).await;
     drop(conn);
-    let server = server.map_err(|_| End::client(stage::CONSENT, "invalid_target", "the server is gone", request))?;
+    let server = server.map_err(|_| gone())?;
     let client = still_there(visit, request).await?;
     let named: Vec<_> =
         server.scopes.iter().filter(|scope| request.scopes.iter().any(|name| name == scope.name())).collect();
@@ -65,14 +68,17 @@ async fn ask(visit: &Visit, flow: &str) -> Result<Response, End> {
         name: client.metadata.client_name.clone().unwrap_or_else(|| "An application without a name".to_owned()),
         client_host: (client.kind == ClientKind::Document).then(|| host(&client.client_id)),
         registered: client.kind == ClientKind::Registered,
-        target: target(&request.redirect_uri),
+        target: match &request.purpose {
+            Purpose::Device(code) => Target::Device(code.clone()),
+            Purpose::Client | Purpose::OwnPage => target(&request.redirect_uri),
+        },
         asked: request.asked.as_ref().map(|asked| words::lines(asked, &named)),
         server: server.name,
         resource: server.resource,
         offline: request.offline,
         account: login.map(|login| (login.name, login.provider)),
     };
-    Ok(page(StatusCode::OK, &view, Some(&request.redirect_uri)))
+    Ok(page(StatusCode::OK, &view, request.leads_to()))
 }
 
 /// The person's answer. It must come from our own page, in the browser that the flow belongs to.
@@ -100,6 +106,10 @@ async fn answered(visit: &Visit, flow: &str, received: &Received) -> Result<Resp
     ours(visit)?;
     let mut conn = visit.connection().await?;
     let waiting = visit.waiting(&mut conn, flow).await?;
+    if waiting.request.purpose == Purpose::OwnPage {
+        // No client takes part, so there is nothing to agree to.
+        return Ok(see_other(&format!("/oauth/sign-in/{flow}")));
+    }
     let login = usable(visit.login(&mut conn).await?, &waiting.request);
     let form = received.form().ok();
     match form.as_ref().and_then(|form| form.get("decision")) {
@@ -114,6 +124,9 @@ async fn answered(visit: &Visit, flow: &str, received: &Received) -> Result<Resp
         }
         Some("deny") => {
             once(authorizations::end(&mut conn, flow).await?)?;
+            if matches!(waiting.request.purpose, Purpose::Device(_)) {
+                devices::deny(&mut conn, flow).await?;
+            }
             Err(End::client(stage::CONSENT, "access_denied", "the person said no", &waiting.request))
         }
         _ => Err(End::page(stage::CONSENT, "no_decision", "Nothing was decided", "Neither button was pressed.")),
@@ -136,10 +149,15 @@ async fn approved(visit: &Visit, waiting: Waiting, login: Option<Login>) -> Resu
     grant.agreed(Who::Known(login.user_id)).await
 }
 
-/// The client as it is now: it may have been switched off, or have given up the redirect URI, while the person thought.
+/// The client as it is now: it may have been switched off, or have given up the redirect URI or the grant, while the person
+/// thought.
 pub(in crate::http::oauth) async fn still_there(visit: &Visit, request: &Request) -> Result<Application, End> {
     let client = resolve(visit, &request.client_id).await?;
-    if client.disabled || !client.metadata.has_redirect_uri(&request.redirect_uri) {
+    let still = match request.purpose {
+        Purpose::Device(_) => client.metadata.grant_types.contains(&GrantType::DeviceCode),
+        Purpose::Client | Purpose::OwnPage => client.metadata.has_redirect_uri(&request.redirect_uri),
+    };
+    if client.disabled || !still {
         let detail = "The application was switched off, or changed where it wants you to return to.";
         return Err(End::page(stage::CONSENT, "client_changed", "This sign-in cannot go on", detail));
     }
@@ -168,7 +186,8 @@ fn usable(login: Option<Login>, request: &Request) -> Option<Login> {
     login.filter(|login| !anew && request.max_age.is_none_or(|age| login.proved_seconds <= age))
 }
 
-fn target(redirect_uri: &str) -> Target {
+/// Where a redirect URI leads, as people can judge it.
+pub(super) fn target(redirect_uri: &str) -> Target {
     let host = host(redirect_uri);
     match Url::parse(redirect_uri) {
         Ok(url) if !matches!(url.scheme(), "https" | "http") => Target::Scheme(url.scheme().to_owned()),
@@ -179,7 +198,7 @@ fn target(redirect_uri: &str) -> Target {
 
 /// The host, with its port where it is not the usual one. Names in other scripts stand there in their ASCII form, so that no
 /// two look the same.
-fn host(uri: &str) -> String {
+pub(in crate::http::oauth) fn host(uri: &str) -> String {
     let Ok(url) = Url::parse(uri) else { return uri.to_owned() };
     let host = match url.host() {
         Some(Host::Domain(name)) => name.to_owned(),

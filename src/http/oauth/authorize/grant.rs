@@ -2,8 +2,9 @@
 
 use axum::response::Response;
 
-use super::visit::{End, Visit, stage, to_client};
-use crate::authorizations::{self, NewCode, Request};
+use super::visit::{End, START_ANEW, Visit, stage, to_client};
+use crate::authorizations::devices::{self, Agreement};
+use crate::authorizations::{self, NewCode, Purpose, Request};
 use crate::clients::{self, Application};
 use crate::db::Tx;
 use crate::gate::Position;
@@ -12,7 +13,7 @@ use crate::http::pages::see_other;
 use crate::providers::{Person, Provider};
 use crate::refusal::{Code, Refused};
 use crate::types::caller::Caller;
-use crate::types::id::{ClientId, ConsentId, UserId};
+use crate::types::id::{ClientId, ConsentId, ServerId, UserId};
 use crate::types::permission::Permissions;
 use crate::users;
 
@@ -45,7 +46,9 @@ impl Grant<'_> {
             Who::Known(user) => (*user, false),
             Who::New(provider, person) => self.signed_in(&mut tx, provider, person).await?,
         };
-        let held = users::permissions_of(&mut tx, user, self.request.server_id).await?;
+        authorizations::of_user(&mut tx, self.flow, user.as_str()).await?;
+        let server = self.server()?;
+        let held = users::permissions_of(&mut tx, user, server).await?;
         let granted = self.request.asked.as_ref().map_or_else(|| held.clone(), |asked| asked.intersect(&held));
         if granted.is_empty() {
             return Err(self.nothing_left(tx, narrowed).await?);
@@ -56,7 +59,7 @@ impl Grant<'_> {
         };
         let by = Caller { actor: user.to_string(), ..self.visit.by.clone() };
         let client = clients::settle(&mut tx, &by, self.client).await.map_err(|refused| self.unsettled(refused))?;
-        let place = (user, client, self.request.server_id);
+        let place = (user, client, server);
         let consent = users::consent(&mut tx, &by, place, &granted).await.map_err(|refused| self.unsettled(refused))?;
         authorizations::step(&mut tx, self.flow, stage::CONSENT, None).await?;
         let position = self.commit(tx, narrowed).await?;
@@ -76,12 +79,18 @@ impl Grant<'_> {
     ) -> Result<Response, End> {
         let client = client.ok_or_else(|| self.unsettled(Refused::not_found("client")))?;
         let app = &*self.visit.app;
+        let server = self.server()?;
+        if matches!(self.request.purpose, Purpose::Device(_)) {
+            let permissions = permissions.clone();
+            let agreement = Agreement { user_id: user, consent_id: consent, server_id: server, permissions, position };
+            return self.to_the_device(&agreement).await;
+        }
         let new = NewCode {
             flow_id: self.flow,
             consent_id: consent,
             user_id: user,
             client_id: client,
-            server_id: self.request.server_id,
+            server_id: server,
             permissions,
             redirect_uri: &self.request.redirect_uri,
             code_challenge: &self.request.code_challenge,
@@ -96,6 +105,24 @@ impl Grant<'_> {
         crate::db::commit(tx).await?;
         let told = [("code", code.reveal().as_str())];
         Ok(see_other(&to_client(app, &self.request.redirect_uri, &told, self.request.state.as_deref())))
+    }
+
+    /// The device gets its tokens when it asks next, and the person a page that says so (RFC 8628 §3.3).
+    async fn to_the_device(&self, agreement: &Agreement) -> Result<Response, End> {
+        let mut tx = self.visit.app.db.begin().await?;
+        if !devices::approve(&mut tx, self.flow, agreement).await? {
+            let detail = "The device does not wait any more: it took too long, or somebody said no.";
+            return Err(End::page(stage::CODE, "not_waiting", "This sign-in is over", detail).help(START_ANEW));
+        }
+        authorizations::of_user(&mut tx, self.flow, agreement.user_id.as_str()).await?;
+        authorizations::step(&mut tx, self.flow, stage::CODE, None).await?;
+        crate::db::commit(tx).await?;
+        Ok(see_other("/oauth/device/done"))
+    }
+
+    fn server(&self) -> Result<ServerId, End> {
+        let gone = || End::client(stage::CODE, "invalid_target", "no server was asked for", self.request);
+        self.request.server_id.ok_or_else(gone)
     }
 
     async fn signed_in(&self, tx: &mut Tx, provider: &Provider, person: &Person) -> Result<(UserId, bool), End> {

@@ -22,11 +22,11 @@ use crate::http::oauth::form::{Form, Received};
 use crate::http::pages::cookies::Cookie;
 use crate::http::pages::see_other;
 use crate::providers;
-use crate::types::id::FlowId;
+use crate::types::id::{FlowId, ServerId};
 use crate::types::opaque;
 use crate::users;
 
-pub(super) use check::{redirect_uri, resolve, rest, server, wish};
+pub(super) use check::{for_device, redirect_uri, resolve, rest, server, wish};
 pub(super) use grant::{Grant, Who};
 pub(super) use visit::{End, START_ANEW, Visit, stage};
 
@@ -70,7 +70,7 @@ pub struct AuthorizationRequest {
 #[utoipa::path(get, path = "/oauth/authorize", operation_id = "authorize", tag = "oauth", params(AuthorizationRequest),
     responses((status = 303, description = "To the page that asks the person, or to the client's redirect URI with a `code` or an `error`, and with `state` and `iss`.",
                  headers(("Location" = String))),
-              (status = 400, description = "A page that says what is wrong: the client or its redirect URI, or that nobody can sign in here.", content_type = "text/html", body = String),
+              (status = 400, description = "A page that says what is wrong: the client or its redirect URI, or that nobody can sign in here; or anything else, of a client that no operator registered, with a link to it.", content_type = "text/html", body = String),
               (status = 429, description = "A page that says to wait.", content_type = "text/html", body = String, headers(("Retry-After" = u64))),
               (status = 502, description = "A page that says that the client's metadata cannot be had.", content_type = "text/html", body = String),
               (status = 503, description = "A page that says to try again.", content_type = "text/html", body = String, headers(("Retry-After" = u64)))))]
@@ -105,7 +105,11 @@ async fn begun(app: Arc<App>, received: Received, via: Via) -> Response {
     let visit = Visit::new(app, received.headers.clone(), received.origin);
     match begin(&visit, &received, via).await {
         Ok(response) => response,
-        Err(end) => end.answer(&visit).await,
+        Err(end) => {
+            let form = received.form().ok().filter(|_| received.len() <= check::PARAMETERS_BYTES_MAX);
+            let named = form.as_ref().and_then(|form| form.get("client_id")).unwrap_or_default();
+            end.told_in_a_flow(named).answer(&visit).await
+        }
     }
 }
 
@@ -131,7 +135,8 @@ async fn begin(visit: &Visit, received: &Received, via: Via) -> Result<Response,
     let checked = checked(visit, &form).await;
     let (client, request) = checked.map_err(|end| end.opening(&flow, named))?;
     let mut conn = visit.connection().await?;
-    authorizations::open(&mut conn, &flow, &client.client_id, Some(request.server_id.as_str())).await?;
+    let server = request.server_id.as_ref().map(ServerId::as_str);
+    authorizations::open(&mut conn, &flow, &client.client_id, server).await?;
     visit.passed(&mut conn, &flow, stage::REQUEST).await;
     match via {
         Via::Query => {
@@ -177,7 +182,8 @@ async fn checked(visit: &Visit, form: &Form<'_>) -> Result<(Application, Request
     match rest(&visit.app, form, &client, redirect_uri.clone())? {
         Ok(request) => Ok((client, request)),
         Err((mistake, state)) => {
-            Err(End::redirect(stage::REQUEST, (mistake.error, mistake.description), redirect_uri, state))
+            let end = End::redirect(stage::REQUEST, (mistake.error, mistake.description), redirect_uri, state);
+            Err(end.before_the_person(&client))
         }
     }
 }
@@ -201,14 +207,14 @@ fn is_anybodys(redirect_uri: &str) -> bool {
 
 /// A code at once, where the person is signed in and agreed before; else the page that asks.
 async fn decide(visit: &Visit, flow: &str, client: &Application, request: Request) -> Result<Response, End> {
-    let client_end = |error, words: &str| End::client(stage::REQUEST, error, words, &request);
+    let client_end = |error, words: &str| End::client(stage::REQUEST, error, words, &request).before_the_person(client);
     let prompt = request.prompt;
     let mut conn = visit.connection().await?;
     let login = if prompt.login || prompt.select_account { None } else { visit.login(&mut conn).await? };
     let login = login.filter(|login| request.max_age.is_none_or(|age| login.proved_seconds <= age));
-    let agreed = match (&login, client.id) {
-        (Some(login), Some(id)) => {
-            let (user, server) = (login.user_id, request.server_id);
+    let agreed = match (&login, client.id, request.server_id) {
+        (Some(login), Some(id), Some(server)) => {
+            let user = login.user_id;
             let held = users::permissions_of(&mut conn, user, server).await?;
             let wanted = request.asked.as_ref().map_or_else(|| held.clone(), |asked| asked.intersect(&held));
             let before = users::agreed(&mut conn, user, id, server).await?;
@@ -240,15 +246,18 @@ async fn decide(visit: &Visit, flow: &str, client: &Application, request: Reques
 /// Lets the request wait in this browser, and sends it to the page that asks.
 async fn hold(visit: &Visit, flow: &str, request: Request) -> Result<Response, End> {
     let app = &*visit.app;
-    let browser = match Cookie::Browser.read(app, &visit.headers) {
-        Some(known) => known.to_owned(),
-        None => opaque::random().reveal().clone(),
-    };
+    let browser = browser(visit);
     let waiting = Waiting { flow_id: flow.to_owned(), request };
     authorizations::hold(&mut *visit.connection().await?, &waiting, &browser).await?;
     let mut response = see_other(&format!("/oauth/authorize/{flow}"));
     Cookie::Browser.set(app, response.headers_mut(), &browser);
     Ok(response)
+}
+
+/// What the browser is known by: what it is known by already, or something new.
+pub(super) fn browser(visit: &Visit) -> String {
+    let known = Cookie::Browser.read(&visit.app, &visit.headers);
+    known.map_or_else(|| opaque::random().reveal().clone(), str::to_owned)
 }
 
 fn encoded<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {

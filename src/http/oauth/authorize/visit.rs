@@ -6,9 +6,11 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sqlx::PgConnection;
 
+use super::consent::target;
 use crate::app::App;
 use crate::audit::Entry;
-use crate::authorizations::{self, Request, Waiting};
+use crate::authorizations::{self, Purpose, Request, Waiting};
+use crate::clients::{Application, ClientKind};
 use crate::db;
 use crate::gate::Stale;
 use crate::http::caller::Origin;
@@ -17,12 +19,15 @@ use crate::http::pages::cookies::Cookie;
 use crate::http::pages::{page, see_other, views};
 use crate::refusal::{Code, Refused};
 use crate::types::caller::Caller;
+use crate::types::id::FlowId;
 use crate::users::{self, Login};
 
 /// A stage of a flow, as its trace names it.
 pub(in crate::http::oauth) mod stage {
     /// The client's request was looked at.
     pub(in crate::http::oauth) const REQUEST: &str = "request";
+    /// Somebody typed the code of a device.
+    pub(in crate::http::oauth) const DEVICE: &str = "device";
     /// The person was asked.
     pub(in crate::http::oauth) const CONSENT: &str = "consent";
     /// The browser was sent to a provider.
@@ -91,6 +96,8 @@ pub(in crate::http::oauth) const START_ANEW: &str = "Go back to the application 
 /// What a person can do about an application that asks wrongly.
 pub(super) const TELL_ITS_MAKERS: &str =
     "This is a fault of the application that sent you here, or of how it was set up. You were not sent back to it.";
+/// Why a person is not sent back to such an application.
+const NOT_BY_ITSELF: &str = "You were not sent back automatically, because nobody here has checked this application.";
 
 /// How a request ends that does not go on: told to the person, or by redirect to the client.
 #[derive(Debug)]
@@ -106,8 +113,21 @@ pub(in crate::http::oauth) struct End {
 
 #[derive(Debug)]
 enum To {
-    Person { status: StatusCode, title: String, expected: Vec<String>, help: String },
-    Client { redirect_uri: String, state: Option<String> },
+    Person {
+        status: StatusCode,
+        title: String,
+        expected: Vec<String>,
+        help: String,
+    },
+    Client {
+        redirect_uri: String,
+        state: Option<String>,
+    },
+    /// The client, if the person goes on to it.
+    ByLink {
+        redirect_uri: String,
+        state: Option<String>,
+    },
     Unwell(Refused),
     Wait(u64),
 }
@@ -133,14 +153,19 @@ impl End {
         Self::new(stage, code, detail, to)
     }
 
-    /// The error goes to the client (RFC 6749 §4.1.2.1).
+    /// The error goes to the client (RFC 6749 §4.1.2.1); where none waits in this browser, to the person.
     pub(in crate::http::oauth) fn client(
         stage: &'static str,
         error: &'static str,
         detail: impl Into<String>,
         request: &Request,
     ) -> Self {
-        Self::redirect(stage, (error, detail.into()), request.redirect_uri.clone(), request.state.clone())
+        if request.purpose == Purpose::Client {
+            return Self::redirect(stage, (error, detail.into()), request.redirect_uri.clone(), request.state.clone());
+        }
+        let help = if request.purpose == Purpose::OwnPage { "Try again." } else { "You can close this page." };
+        let title = if error == "access_denied" { "This was not allowed" } else { "This does not work now" };
+        Self::page(stage, error, title, format!("Here is why: {}.", detail.into())).help(help)
     }
 
     /// The same, of a request that was not read whole.
@@ -153,13 +178,25 @@ impl End {
         Self::new(during, error, detail, To::Client { redirect_uri, state })
     }
 
+    /// The same before the person did anything. Nobody is sent on by itself to an application that only made itself known:
+    /// else we would be the trusted address in front of anybody's page (A11, RFC 9700 §4.11.2).
+    pub(super) fn before_the_person(mut self, client: &Application) -> Self {
+        *self.to = match *self.to {
+            To::Client { redirect_uri, state } if client.kind != ClientKind::Registered => {
+                To::ByLink { redirect_uri, state }
+            }
+            to => to,
+        };
+        self
+    }
+
     /// Something here, or the database, does not work.
     pub(in crate::http::oauth) fn failed(refused: Refused) -> Self {
         Self::new(stage::REQUEST, refused.code.as_str(), refused.detail.clone(), To::Unwell(refused))
     }
 
     /// Too much came from there.
-    pub(super) fn wait(seconds: u64) -> Self {
+    pub(in crate::http::oauth) fn wait(seconds: u64) -> Self {
         Self::new(stage::REQUEST, "too_many_failures", "Too much was asked from your network.", To::Wait(seconds))
     }
 
@@ -173,6 +210,12 @@ impl End {
     pub(super) fn opening(mut self, flow: &str, client_id: &str) -> Self {
         self.unopened = Some(client_id.to_owned());
         self.of(flow)
+    }
+
+    /// In a flow of its own, where a page is shown and there is no flow yet: so that the person has something to tell.
+    pub(super) fn told_in_a_flow(self, client_id: &str) -> Self {
+        let shown = matches!(*self.to, To::Person { .. }) && self.flow.is_none();
+        if shown { self.opening(FlowId::random().as_str(), client_id) } else { self }
     }
 
     /// What the person can do.
@@ -202,7 +245,7 @@ impl End {
     /// Writes it into the trace and the audit, and answers. What goes to a person counts against who sends too much.
     pub(in crate::http::oauth) async fn answer(self, visit: &Visit) -> Response {
         let told = match &*self.to {
-            To::Person { .. } => visit.app.failures.count(visit.by.address, None),
+            To::Person { .. } | To::ByLink { .. } => visit.app.failures.count(visit.by.address, None),
             _ => Ok(()),
         };
         if let Err(wait) = told {
@@ -230,28 +273,28 @@ impl End {
     }
 
     fn into_response(self, app: &App) -> Response {
-        let refused = |title: String, expected, help, detail| views::Refused {
-            title,
-            detail,
-            expected,
-            help,
+        let view = |title: &str, help: &str| views::Refused {
+            title: title.to_owned(),
+            detail: self.detail.clone(),
+            expected: Vec::new(),
+            help: help.to_owned(),
             code: self.code,
             flow: self.flow.clone(),
+            onward: None,
         };
-        match *self.to {
+        match &*self.to {
             To::Person { status, title, expected, help } => {
-                page(status, &refused(title, expected, help, self.detail), None)
+                page(*status, &views::Refused { expected: expected.clone(), ..view(title, help) }, None)
             }
-            To::Client { redirect_uri, state } => {
-                let flow = self.flow.map(|flow| format!(" ({flow})")).unwrap_or_default();
-                let description = described(&format!("{}{flow}", self.detail));
-                let parameters = [("error", self.code), ("error_description", description.as_str())];
-                see_other(&to_client(app, &redirect_uri, &parameters, state.as_deref()))
+            To::Client { redirect_uri, state } => see_other(&self.told(app, redirect_uri, state.as_deref())),
+            To::ByLink { redirect_uri, state } => {
+                let onward = Some((target(redirect_uri), self.told(app, redirect_uri, state.as_deref())));
+                let view = view("This application asked for what cannot be done", NOT_BY_ITSELF);
+                page(StatusCode::BAD_REQUEST, &views::Refused { onward, ..view }, None)
             }
             To::Wait(seconds) => {
-                let view =
-                    refused("Please wait".to_owned(), Vec::new(), "Try again in a minute.".to_owned(), self.detail);
-                after(page(StatusCode::TOO_MANY_REQUESTS, &view, None), seconds)
+                let view = view("Please wait", "Try again in a minute.");
+                after(page(StatusCode::TOO_MANY_REQUESTS, &view, None), *seconds)
             }
             To::Unwell(cause) => {
                 if let Some(error) = &cause.cause {
@@ -262,13 +305,17 @@ impl End {
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 };
-                let help = "Try again in a moment.".to_owned();
-                after(
-                    page(status, &refused("This does not work now".to_owned(), Vec::new(), help, self.detail), None),
-                    1,
-                )
+                after(page(status, &view("This does not work now", "Try again in a moment."), None), 1)
             }
         }
+    }
+
+    /// Where a client is told of it.
+    fn told(&self, app: &App, redirect_uri: &str, state: Option<&str>) -> String {
+        let flow = self.flow.as_ref().map(|flow| format!(" ({flow})")).unwrap_or_default();
+        let description = described(&format!("{}{flow}", self.detail));
+        let parameters = [("error", self.code), ("error_description", description.as_str())];
+        to_client(app, redirect_uri, &parameters, state)
     }
 }
 

@@ -5,11 +5,11 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::authorizations::{self, Code};
+use crate::authorizations::{self, Code, LAST_STEP};
 use crate::clients::Application;
 use crate::clients::metadata::GrantType;
 use crate::db;
-use crate::gate::Inactive;
+use crate::gate::{Inactive, Position, View};
 use crate::http::oauth::client::failed;
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::token::{Asker, Request, TokenResponse, still_here};
@@ -17,9 +17,10 @@ use crate::http::v1::revocations::enforce;
 use crate::proofs::Wrong;
 use crate::revocations::{self, Kind, New};
 use crate::sessions::refresh::{self, Again, NewFamily, Shown, State};
-use crate::sessions::{Allowed, Draft, Refusal, Wish, authorise_allowed};
+use crate::sessions::{Allowed, Draft, Refusal, Wish, authorise_allowed, why_refused};
 use crate::types::credential::Presented;
-use crate::types::id::{ClientId, SessionId};
+use crate::types::id::{ClientId, ConsentId, ServerId, SessionId, UserId};
+use crate::types::permission::Permissions;
 use crate::types::thumbprint::Thumbprint;
 
 /// Characters of a code verifier (RFC 7636 §4.1).
@@ -28,72 +29,131 @@ const VERIFIER_CHARS: std::ops::RangeInclusive<usize> = 43..=128;
 const OFFLINE_ACCESS: &str = "offline_access";
 
 impl Request<'_> {
+    /// The OAuth client that asks; others have no person behind them.
+    pub(super) fn oauth_client(&self) -> Result<&Application, OAuthError> {
+        match self.client {
+            Asker::Application(application) => Ok(application),
+            Asker::Key(_) => Err(Refusal::UnauthorizedClient.into()),
+            Asker::Nobody => Err(failed(self.app, self.asking, Inactive::Malformed, None)),
+        }
+    }
+
     fn application(&self) -> Result<(&Application, ClientId), OAuthError> {
-        let application = match self.client {
-            Asker::Application(application) => application,
-            // An agent's key has no person behind it.
-            Asker::Key(_) => return Err(Refusal::UnauthorizedClient.into()),
-            Asker::Nobody => return Err(failed(self.app, self.asking, Inactive::Malformed, None)),
-        };
+        let application = self.oauth_client()?;
         // Nobody agreed to a client that has no row.
         Ok((application, application.id.ok_or(Refusal::InvalidGrant)?))
     }
 
     /// Redeems a code, once. Shown a second time, what came of it dies: two have it, and one of them is a thief.
     pub(super) async fn by_code(&self, wish: &Wish) -> Result<TokenResponse, OAuthError> {
+        let mut told = Told::default();
+        let redeemed = self.redeemed(wish, &mut told).await;
+        self.told(LAST_STEP, told, redeemed).await
+    }
+
+    async fn redeemed(&self, wish: &Wish, told: &mut Told) -> Result<TokenResponse, OAuthError> {
         let (application, client) = self.application()?;
         let (shown, verifier) = (self.form.need("code")?, self.form.need("code_verifier")?);
         let mut tx = self.app.db.begin().await?;
         let code = authorizations::look_at_code(&mut tx, shown).await?.ok_or(Refusal::InvalidGrant)?;
+        told.flow = Some(code.flow_id.clone());
         if code.client_id != client {
             // It has leaked to another client: it is good for nobody any more (attack 9).
+            told.why = Some("code_of_another_client");
             return self.burn(tx, &code, "code_of_another_client").await;
         }
         if let Err((refused, why)) = self.asked_for(&code, verifier) {
             // Whoever cannot prove that it asked for the code may neither use nor end it (OAuth 2.1 §4.1.3).
-            drop(tx);
-            self.note(&code.flow_id, "token", (refused.code(), why)).await;
+            told.why = Some(why);
             return Err(refused);
         }
         if code.used {
+            told.why = Some("code_replayed");
             return self.burn(tx, &code, "code_replayed").await;
         }
         if code.expired {
-            drop(tx);
-            return Err(self.refuse(&code.flow_id, "code_expired").await);
+            told.why = Some("code_expired");
+            return Err(Refusal::InvalidGrant.into());
         }
         let family = SessionId::at(self.app.live.now());
-        let (draft, allowed) = self.app.live.answer(|view| {
-            let allowed = Allowed {
-                consent: code.consent_id,
-                permissions: code.permissions.clone(),
-                family: (family, view.now),
-                position: code.position,
-            };
-            authorise_allowed(view, &allowed, wish).map(|draft| (draft, allowed))
-        })??;
-        let (access_token, kid) = self.sign(&draft)?;
-        authorizations::use_code(&mut tx, &code, family).await?;
-        let offline = code.offline || application.metadata.grant_types.contains(&GrantType::RefreshToken);
-        let new = NewFamily {
-            id: family,
-            flow: code.flow_id.clone(),
+        let agreed = Agreed {
             consent: code.consent_id,
             user: code.user_id,
-            client,
             server: code.server_id,
-            permissions: allowed.permissions,
+            permissions: code.permissions.clone(),
+            position: code.position,
+            offline: code.offline || application.metadata.grant_types.contains(&GrantType::RefreshToken),
+        };
+        let draft = self.draft(&agreed, family, wish, told)?;
+        authorizations::use_code(&mut tx, &code, family).await?;
+        self.first(tx, (&code.flow_id, client), agreed, draft).await
+    }
+
+    /// The session token for what a person agreed to, the first of a family.
+    pub(super) fn draft(
+        &self,
+        agreed: &Agreed,
+        family: SessionId,
+        wish: &Wish,
+        told: &mut Told,
+    ) -> Result<Draft, OAuthError> {
+        let allowed = |began| Allowed {
+            consent: agreed.consent,
+            permissions: agreed.permissions.clone(),
+            family: (family, began),
+            position: agreed.position,
+        };
+        self.authorised(|view| allowed(view.now), wish, told)
+    }
+
+    fn authorised(
+        &self,
+        allowed: impl Fn(View<'_>) -> Allowed,
+        wish: &Wish,
+        told: &mut Told,
+    ) -> Result<Draft, OAuthError> {
+        let authorised = self.app.live.answer(|view| {
+            let allowed = allowed(view);
+            authorise_allowed(view, &allowed, wish).map_err(|refusal| {
+                let why = (refusal == Refusal::InvalidGrant).then(|| why_refused(view, &allowed));
+                (refusal, why)
+            })
+        })?;
+        authorised.map_err(|(refusal, why)| {
+            told.why = why;
+            refusal.into()
+        })
+    }
+
+    /// Begins the family with its first tokens, in the transaction that used what they are got for.
+    pub(super) async fn first(
+        &self,
+        mut tx: db::Tx,
+        (flow, client): (&str, ClientId),
+        agreed: Agreed,
+        draft: Draft,
+    ) -> Result<TokenResponse, OAuthError> {
+        let (access_token, kid) = self.sign(&draft)?;
+        let family = draft.family.ok_or_else(OAuthError::unavailable)?;
+        let new = NewFamily {
+            id: family,
+            flow: flow.to_owned(),
+            consent: agreed.consent,
+            user: agreed.user,
+            client,
+            server: agreed.server,
+            permissions: agreed.permissions,
             position: draft.position,
         };
         refresh::begin(&mut tx, &new).await?;
         let secret_key = self.app.feed.secret_key();
-        let refresh_token = if offline {
-            let (sealing, key) = (self.app.sealing(&secret_key), self.key_of_refresh_tokens(application));
+        let refresh_token = if agreed.offline {
+            let (sealing, key) = (self.app.sealing(&secret_key), self.key_of_refresh_tokens(self.oauth_client()?));
             Some(refresh::first(&mut tx, sealing, family, key).await?)
         } else {
             None
         };
-        authorizations::step(&mut tx, &code.flow_id, "token", None).await?;
+        authorizations::step(&mut tx, flow, LAST_STEP, None).await?;
         db::commit(tx).await?;
         self.app.writer.write(&draft, &kid).await?;
         Ok(Self::response(draft, access_token, None, refresh_token.as_ref()))
@@ -101,40 +161,54 @@ impl Request<'_> {
 
     /// Uses a refresh token, or answers again what it was answered.
     pub(super) async fn by_refresh_token(&self, wish: &Wish) -> Result<TokenResponse, OAuthError> {
+        let mut told = Told::default();
+        let refreshed = self.refreshed(wish, &mut told).await;
+        self.told("refresh", told, refreshed).await
+    }
+
+    async fn refreshed(&self, wish: &Wish, told: &mut Told) -> Result<TokenResponse, OAuthError> {
         let (application, client) = self.application()?;
         let presented = Presented::parse(self.form.need("refresh_token")?).ok_or(Refusal::InvalidGrant)?;
         let wish = Wish { scope: wish.scope.as_deref().and_then(without_offline), ..wish.clone() };
         let keyring = &self.app.live.keyring;
         let mut tx = self.app.db.begin().await?;
         let mut shown = refresh::look(&mut tx, keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
+        told.flow.clone_from(&shown.flow);
         if shown.client != client {
+            told.why = Some("token_of_another_client");
             return self.end(tx, &shown, "token_of_another_client").await;
         }
         if let Err(refused) = self.shown_with(shown.key) {
             // What a thief without the key holds is worth nothing, so nothing ends: he shall not end what he cannot use.
-            drop(tx);
-            if let Some(flow) = &shown.flow {
-                self.note(flow, "refresh", (refused.code(), "bound_to_another_key")).await;
-            }
+            told.why = Some("bound_to_another_key");
             return Err(refused);
         }
         if matches!(shown.state, State::Fresh) {
             // The provider may take seconds, and nothing is locked meanwhile.
             drop(tx);
+            told.why = Some("person_not_vouched_for");
             still_here::ask(self.app, self.asking, shown.user).await?;
+            told.why = None;
             tx = self.app.db.begin().await?;
             shown = refresh::look(&mut tx, keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
         }
         match &shown.state {
-            State::Over => Err(Refusal::InvalidGrant.into()),
-            State::Replayed => self.end(tx, &shown, "replayed").await,
+            State::Over => {
+                told.why = Some("over");
+                Err(Refusal::InvalidGrant.into())
+            }
+            State::Replayed => {
+                told.why = Some("replayed");
+                self.end(tx, &shown, "replayed").await
+            }
             // The answer is told again to whoever it was made for. Another key, or none, is somebody else.
             State::Again(again) if again.claims.cnf.map(|cnf| cnf.jkt) != self.key => {
+                told.why = Some("replayed_with_another_key");
                 self.end(tx, &shown, "replayed_with_another_key").await
             }
             State::Again(again) => {
                 let same = shown.same(keyring, &presented, again)?;
-                let (draft, first) = self.once_more(&shown, again)?;
+                let (draft, first) = self.once_more(&shown, again, told)?;
                 if !first {
                     shown.renew(&mut tx, again, &draft.claims).await?;
                 }
@@ -146,7 +220,7 @@ impl Request<'_> {
                 Ok(Self::response(draft, access_token, None, Some(&same)))
             }
             State::Fresh => {
-                let draft = self.app.live.answer(|view| authorise_allowed(view, &shown.allowed, &wish))??;
+                let draft = self.authorised(|_| shown.allowed.clone(), &wish, told)?;
                 let (access_token, kid) = self.sign(&draft)?;
                 let secret_key = self.app.feed.secret_key();
                 let (sealing, key) = (self.app.sealing(&secret_key), self.key_of_refresh_tokens(application));
@@ -160,18 +234,16 @@ impl Request<'_> {
 
     /// The session token of the first answer, to be signed anew: it is the same token, with the same id. A new one, and false,
     /// when that is over by now. What it hangs on is looked at as if it were asked for now.
-    fn once_more(&self, shown: &Shown, again: &Again) -> Result<(Draft, bool), OAuthError> {
-        let checked: Result<_, Refusal> = self.app.live.answer(|view| {
-            let scope = Some(again.claims.permissions.to_scope());
-            let wish = Wish { scope, key: self.key, ..Wish::default() };
-            let draft = authorise_allowed(view, &shown.allowed, &wish)?;
-            let expires_in = again.claims.exp - view.now.seconds();
-            if expires_in < 1 {
-                return Ok((draft, false));
-            }
-            Ok((Draft { claims: again.claims.clone(), expires_in, ..draft }, true))
-        })?;
-        Ok(checked?)
+    fn once_more(&self, shown: &Shown, again: &Again, told: &mut Told) -> Result<(Draft, bool), OAuthError> {
+        let scope = Some(again.claims.permissions.to_scope());
+        let wish = Wish { scope, key: self.key, ..Wish::default() };
+        let draft = self.authorised(|_| shown.allowed.clone(), &wish, told)?;
+        // The new one's life began when it was drafted.
+        let expires_in = again.claims.exp - draft.claims.iat;
+        if expires_in < 1 {
+            return Ok((draft, false));
+        }
+        Ok((Draft { claims: again.claims.clone(), expires_in, ..draft }, true))
     }
 
     /// Refresh tokens of a public client are bound to the key that they were asked for with; whoever authenticates may change its
@@ -205,21 +277,17 @@ impl Request<'_> {
         let family = code.family_id.unwrap_or_else(SessionId::random);
         authorizations::use_code(&mut tx, code, family).await?;
         refresh::end(&mut tx, family, why).await?;
-        authorizations::step(&mut tx, &code.flow_id, "token", Some(("invalid_grant", why))).await?;
         self.revoke(tx, family).await
     }
 
     /// Ends a family of refresh tokens.
     async fn end(&self, mut tx: db::Tx, shown: &Shown, why: &'static str) -> Result<TokenResponse, OAuthError> {
         refresh::end(&mut tx, shown.family, why).await?;
-        if let Some(flow) = &shown.flow {
-            authorizations::step(&mut tx, flow, "refresh", Some(("invalid_grant", why))).await?;
-        }
         self.revoke(tx, shown.family).await
     }
 
     /// Ends the session tokens of a family with it. When this has returned, no node answers "active" for one of them.
-    async fn revoke(&self, mut tx: db::Tx, family: SessionId) -> Result<TokenResponse, OAuthError> {
+    pub(super) async fn revoke(&self, mut tx: db::Tx, family: SessionId) -> Result<TokenResponse, OAuthError> {
         let reason = Some("a code or a refresh token was shown twice".to_owned());
         let new = New { reason, project: None, ..New::of(Kind::Token, family.as_str(), "") };
         let by = self.asking.by("system".to_owned());
@@ -234,22 +302,53 @@ impl Request<'_> {
         }
     }
 
-    /// Writes into the flow's trace why; the client learns only that it is refused.
-    async fn refuse(&self, flow: &str, why: &'static str) -> OAuthError {
-        self.note(flow, "token", ("invalid_grant", why)).await;
-        Refusal::InvalidGrant.into()
-    }
-
-    async fn note(&self, flow: &str, step: &'static str, refused: (&'static str, &'static str)) {
-        let write = async {
-            let mut tx = self.app.db.begin().await?;
-            authorizations::step(&mut tx, flow, step, Some(refused)).await?;
-            db::commit(tx).await
-        };
-        if let Err(error) = write.await {
-            tracing::warn!(%error, "a step of a flow could not be written");
+    /// Writes a refusal into the flow's trace, with its cause; the client learns only that it is refused.
+    pub(super) async fn told<T>(
+        &self,
+        step: &'static str,
+        told: Told,
+        outcome: Result<T, OAuthError>,
+    ) -> Result<T, OAuthError> {
+        // What this node has not heard of yet is looked at again.
+        if let (Err(error), Some(flow)) = (&outcome, &told.flow)
+            && error.ahead.is_none()
+        {
+            let why = told.why.unwrap_or_else(|| error.description());
+            let write = async {
+                let mut connection = self.app.db.reads().acquire().await?;
+                authorizations::step(&mut connection, flow, step, Some((error.code(), why))).await
+            };
+            if let Err(error) = write.await {
+                tracing::warn!(%error, "a step of a flow could not be written");
+            }
         }
+        outcome
     }
+}
+
+/// Of which flow a request turned out to be, and why it is refused where the words on the wire do not say.
+#[derive(Default)]
+pub(super) struct Told {
+    /// The flow.
+    pub(super) flow: Option<String>,
+    /// The stable cause.
+    pub(super) why: Option<&'static str>,
+}
+
+/// What a person agreed to, to be turned into a family's first tokens.
+pub(super) struct Agreed {
+    /// The consent.
+    pub(super) consent: ConsentId,
+    /// Whose.
+    pub(super) user: UserId,
+    /// On which server.
+    pub(super) server: ServerId,
+    /// What of it was asked for.
+    pub(super) permissions: Permissions,
+    /// What a node must have applied before it honours it.
+    pub(super) position: Position,
+    /// Whether it comes with a refresh token.
+    pub(super) offline: bool,
 }
 
 /// RFC 7636 §4.6, S256 only. Compared in constant time.

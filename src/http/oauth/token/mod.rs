@@ -1,8 +1,9 @@
 //! `POST /oauth/token`: session tokens by client credentials (RFC 6749 §4.4), by exchange (RFC 8693), and on a person's word by
-//! an authorization code (§4.1.3) or a refresh token (§6).
+//! an authorization code (§4.1.3), a device code (RFC 8628) or a refresh token (§6).
 
 mod allowed;
 mod assertion;
+mod device;
 mod exchanged;
 mod id_jag;
 mod still_here;
@@ -35,20 +36,21 @@ pub(in crate::http) const PATH: &str = "/oauth/token";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 /// What the token endpoint understands, as the metadata says it.
-pub(super) const GRANTS: [GrantType; 5] = [
+pub(super) const GRANTS: [GrantType; 6] = [
     GrantType::AuthorizationCode,
     GrantType::RefreshToken,
     GrantType::ClientCredentials,
     GrantType::TokenExchange,
     GrantType::JwtBearer,
+    GrantType::DeviceCode,
 ];
 
 /// A request for a session token.
 #[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "only described: the form is read by hand, so that nothing is looked at too early")]
 pub struct TokenRequest {
-    /// `authorization_code`, `refresh_token`, `client_credentials`, `urn:ietf:params:oauth:grant-type:token-exchange` or
-    /// `urn:ietf:params:oauth:grant-type:jwt-bearer`.
+    /// `authorization_code`, `refresh_token`, `client_credentials`, `urn:ietf:params:oauth:grant-type:token-exchange`,
+    /// `urn:ietf:params:oauth:grant-type:device_code` or `urn:ietf:params:oauth:grant-type:jwt-bearer`.
     grant_type: String,
     /// The key's id, or the OAuth client's, if it is not in `Authorization: Basic`.
     client_id: Option<String>,
@@ -64,6 +66,8 @@ pub struct TokenRequest {
     redirect_uri: Option<String>,
     /// What the code challenge was made of (RFC 7636).
     code_verifier: Option<String>,
+    /// What `/oauth/device_authorization` gave.
+    device_code: Option<String>,
     /// A refresh token.
     refresh_token: Option<String>,
     /// The server's resource URI; the key's only server when left out, and with a code the server that it is for.
@@ -242,8 +246,8 @@ impl Request<'_> {
             GrantType::RefreshToken => self.by_refresh_token(&wish).await,
             GrantType::ClientCredentials => self.by_credentials(&wish).await,
             GrantType::TokenExchange => self.by_exchange(&wish).await,
+            GrantType::DeviceCode => self.by_device_code(&wish).await,
             GrantType::JwtBearer => self.by_assertion(&wish).await,
-            GrantType::DeviceCode => Err(OAuthError::unsupported_grant_type()),
         }
     }
 
