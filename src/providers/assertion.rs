@@ -123,8 +123,9 @@ pub struct IdJag {
     pub resources: Vec<String>,
     /// With which scope at most; `None`: no bound of its own.
     pub scope: Option<String>,
-    /// It counts only with a proof of possession of some key (RFC 7800 §3.1).
-    pub is_bound: bool,
+    /// The thumbprint of the key whose possession its sender must prove (RFC 9449 §6.1); empty when it is bound to something else,
+    /// which nothing proves here. `None`: to nothing.
+    pub bound: Option<String>,
     /// About whom.
     pub person: Vouched,
 }
@@ -151,9 +152,12 @@ impl IdJag {
         let client_id = text("client_id")?.ok_or("assertion_client")?;
         let scope = text("scope")?;
         let resources = resources(claims.get("resource")).ok_or("assertion_malformed")?;
-        let is_bound = claims.get("cnf").is_some();
+        let bound = claims.get("cnf").map(|cnf| {
+            let only = cnf.as_object().filter(|members| members.len() == 1);
+            only.and_then(|members| members.get("jkt")?.as_str()).unwrap_or_default().to_owned()
+        });
         let person = vouched(provider, openid, claims, &asserted.subject);
-        Ok(Self { asserted, client_id, resources, scope, is_bound, person })
+        Ok(Self { asserted, client_id, resources, scope, bound, person })
     }
 }
 

@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::browser::{Browser, SignIns, client, flow, leads_to};
+use crate::support::dpop::{Prover, asked};
 use crate::support::{Node, Reply, World, text};
 
 const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -127,6 +128,24 @@ async fn a_device_shows_a_code_a_person_agrees_elsewhere_and_the_device_gets_tok
     // Shown again, two have it: what came of it ends.
     devices.poll(&begun).await.refused(400, "invalid_grant");
     assert!(!devices.scene.world.accepts(&access).await);
+    devices.scene.world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_shows_a_proof_gets_tokens_that_are_bound_to_its_key() {
+    let devices = Devices::new(&["tools/call"]).await;
+    let (node, prover) = (devices.node(), Prover::new());
+    let begun = devices.begun(&[]).await;
+    devices.connects(&Browser::default(), &begun).await;
+    let form = [("grant_type", DEVICE), ("client_id", &*devices.client), ("device_code", &*begun.device_code)];
+    let tokens = asked(node, &[&prover.proof(node)], &form).await.ok();
+    assert_eq!(tokens["token_type"], "DPoP");
+    let told = devices.scene.world.server.introspect(node, &text(&tokens, "access_token")).await;
+    assert_eq!(told["cnf"], json!({"jkt": prover.jkt()}));
+    let refresh_token = text(&tokens, "refresh_token");
+    let form = [("grant_type", "refresh_token"), ("client_id", &*devices.client), ("refresh_token", &*refresh_token)];
+    asked(node, &[], &form).await.refused(400, "invalid_dpop_proof");
+    asked(node, &[&prover.proof(node)], &form).await.ok();
     devices.scene.world.node.stop().await;
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::actors::{pointers, text};
 use crate::support::company::{Company, TYPE, role};
+use crate::support::dpop::{Prover, asked};
 use crate::support::jwt::{assemble, assert_members};
 use crate::support::node::PUBLIC_URL;
 use crate::support::platform::{JWT_BEARER, over, recorded};
@@ -168,6 +169,36 @@ async fn attack_13_ema_an_assertion_that_is_wrong_in_one_thing_gets_nothing() {
         company.refuses(&company.jag(&changes), cause).await;
     }
     company.session(&json!({"aud": [own]})).await;
+    company.world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ema_an_assertion_bound_to_a_key_counts_with_a_proof_of_that_key_and_so_does_its_token() {
+    let company = Company::new(&["tools/call"]).await;
+    let (node, holder, thief) = (company.node(), Prover::new(), Prover::new());
+    let shown_with = async |jag: &str, prover: &Prover| {
+        let form = [
+            ("grant_type", JWT_BEARER),
+            ("assertion", jag),
+            ("client_id", &company.client),
+            ("client_secret", &company.secret),
+        ];
+        asked(node, &[&prover.proof(node)], &form).await
+    };
+    let bound = company.jag(&json!({"cnf": {"jkt": holder.jkt()}}));
+    company.refuses(&bound, "assertion_bound").await;
+    shown_with(&bound, &thief).await.refused(400, "invalid_grant");
+    // Two keys, or another kind of binding, is something that nothing here proves.
+    let other = company.jag(&json!({"cnf": {"jkt": holder.jkt(), "x5t#S256": holder.jkt()}}));
+    shown_with(&other, &holder).await.refused(400, "invalid_grant");
+    let issued = shown_with(&bound, &holder).await.ok();
+    assert_eq!(issued["token_type"], "DPoP");
+    let told = company.world.server.introspect(node, &text(&issued, "access_token")).await;
+    assert_eq!((&told["token_type"], &told["cnf"]), (&json!("DPoP"), &json!({"jkt": holder.jkt()})));
+    // A proof beside an assertion that asks for none binds what comes of it.
+    let free = shown_with(&company.jag(&json!({})), &thief).await.ok();
+    let told = company.world.server.introspect(node, &text(&free, "access_token")).await;
+    assert_eq!(told["cnf"], json!({"jkt": thief.jkt()}));
     company.world.node.stop().await;
 }
 

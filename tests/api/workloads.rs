@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::support::actors::text;
+use crate::support::dpop::{Prover, asked};
 use crate::support::jwt::{assert_members, claims as claims_of};
 use crate::support::platform::{JWT_BEARER, Platform, SUBJECT, client, over, recorded};
 
@@ -41,6 +42,27 @@ async fn a_workload_without_a_secret_gets_exactly_what_its_client_has() {
         platform.client
     );
     platform.node().until("the audit says for whom", async || world.db.count(&by_whom).await == 3).await;
+    platform.world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_that_shows_a_proof_gets_a_bound_token_and_a_client_that_wants_one_gets_none_without() {
+    let platform = Platform::new().await;
+    let (node, prover) = (platform.node(), Prover::new());
+    let with_proof = async |token: &str| {
+        let form = [("grant_type", JWT_BEARER), ("assertion", token)];
+        asked(node, &[&prover.proof(node)], &form).await
+    };
+    let issued = with_proof(&platform.token(&json!({}))).await.ok();
+    assert_eq!(issued["token_type"], "DPoP");
+    let told = platform.world.server.introspect(node, &text(&issued, "access_token")).await;
+    assert_eq!(told["cnf"], json!({"jkt": prover.jkt()}));
+    let path = format!("/v1/clients/{}", platform.client);
+    platform.world.patch(&path, json!({"dpop_bound_access_tokens": true})).await.ok();
+    let token = platform.token(&json!({}));
+    platform.shows(&token, &[]).await.refused(400, "invalid_dpop_proof");
+    // What was refused is not used up.
+    assert_eq!(with_proof(&token).await.ok()["token_type"], "DPoP");
     platform.world.node.stop().await;
 }
 

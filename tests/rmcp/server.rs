@@ -1,5 +1,7 @@
 //! Servers on the crate `rmcp` for the interop tests: the way that docs/protect-rust.md shows. The variable `SERVERS` lists them.
 #![expect(clippy::expect_used, reason = "a program of a test may end by panicking")]
+#![expect(clippy::disallowed_methods, reason = "its settings are in the environment")]
+#![expect(clippy::unused_self, reason = "the crate calls a tool as a method")]
 #![expect(unreachable_pub, reason = "the page that shows the verifiers shows what a crate of its own would have")]
 
 mod verifiers;

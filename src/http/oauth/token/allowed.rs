@@ -59,8 +59,7 @@ impl Request<'_> {
         told.flow = Some(code.flow_id.clone());
         if code.client_id != client {
             // It has leaked to another client: it is good for nobody any more (attack 9).
-            told.why = Some("code_of_another_client");
-            return self.burn(tx, &code, "code_of_another_client").await;
+            return self.burn(tx, &code, told.cause("code_of_another_client")).await;
         }
         if let Err((refused, why)) = self.asked_for(&code, verifier) {
             // Whoever cannot prove that it asked for the code may neither use nor end it (OAuth 2.1 §4.1.3).
@@ -68,12 +67,10 @@ impl Request<'_> {
             return Err(refused);
         }
         if code.used {
-            told.why = Some("code_replayed");
-            return self.burn(tx, &code, "code_replayed").await;
+            return self.burn(tx, &code, told.cause("code_replayed")).await;
         }
         if code.expired {
-            told.why = Some("code_expired");
-            return Err(Refusal::InvalidGrant.into());
+            return Err(told.because("code_expired"));
         }
         let family = SessionId::at(self.app.live.now());
         let agreed = Agreed {
@@ -175,8 +172,7 @@ impl Request<'_> {
         let mut shown = refresh::look(&mut tx, keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
         told.flow.clone_from(&shown.flow);
         if shown.client != client {
-            told.why = Some("token_of_another_client");
-            return self.end(tx, &shown, "token_of_another_client").await;
+            return self.end(tx, &shown, told.cause("token_of_another_client")).await;
         }
         if let Err(refused) = self.shown_with(shown.key) {
             // What a thief without the key holds is worth nothing, so nothing ends: he shall not end what he cannot use.
@@ -193,18 +189,11 @@ impl Request<'_> {
             shown = refresh::look(&mut tx, keyring, &presented).await?.ok_or(Refusal::InvalidGrant)?;
         }
         match &shown.state {
-            State::Over => {
-                told.why = Some("over");
-                Err(Refusal::InvalidGrant.into())
-            }
-            State::Replayed => {
-                told.why = Some("replayed");
-                self.end(tx, &shown, "replayed").await
-            }
+            State::Over => Err(told.because("over")),
+            State::Replayed => self.end(tx, &shown, told.cause("replayed")).await,
             // The answer is told again to whoever it was made for. Another key, or none, is somebody else.
             State::Again(again) if again.claims.cnf.map(|cnf| cnf.jkt) != self.key => {
-                told.why = Some("replayed_with_another_key");
-                self.end(tx, &shown, "replayed_with_another_key").await
+                self.end(tx, &shown, told.cause("replayed_with_another_key")).await
             }
             State::Again(again) => {
                 let same = shown.same(keyring, &presented, again)?;
@@ -333,6 +322,20 @@ pub(super) struct Told {
     pub(super) flow: Option<String>,
     /// The stable cause.
     pub(super) why: Option<&'static str>,
+}
+
+impl Told {
+    /// Notes the cause, and gives it back.
+    pub(super) const fn cause(&mut self, why: &'static str) -> &'static str {
+        self.why = Some(why);
+        why
+    }
+
+    /// Notes the cause of an `invalid_grant`.
+    pub(super) fn because(&mut self, why: &'static str) -> OAuthError {
+        self.why = Some(why);
+        Refusal::InvalidGrant.into()
+    }
 }
 
 /// What a person agreed to, to be turned into a family's first tokens.

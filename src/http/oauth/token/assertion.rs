@@ -9,6 +9,7 @@ use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
 use crate::http::oauth::token::{Asker, PATH, Request, TokenResponse};
 use crate::issuers;
+use crate::proofs::Wrong;
 use crate::providers::{Asserted, IdJag, SignedToken, Terms, UpstreamError};
 use crate::refusal::Refused;
 use crate::sessions::{Draft, Refusal, Wish, authorise_client};
@@ -116,6 +117,9 @@ impl Request<'_> {
         }
         if !application.metadata.grant_types.contains(&GrantType::JwtBearer) {
             return Err(OAuthError::from(Refusal::UnauthorizedClient).because("client_grant"));
+        }
+        if application.metadata.dpop_bound_access_tokens && self.key.is_none() {
+            return Err(OAuthError::invalid_proof(Wrong::Missing));
         }
         let draft = self.app.live.answer(|view| {
             let client = view.memory.clients.get(&client).ok_or(Refusal::InvalidClient)?;

@@ -28,8 +28,7 @@ impl Request<'_> {
         if device.client_id != application.client_id {
             // It has leaked to another client: it is good for nobody any more (attack 9).
             told.flow = Some(device.flow_id.clone());
-            told.why = Some("device_code_of_another_client");
-            return self.burn_device(tx, &device, "device_code_of_another_client").await;
+            return self.burn_device(tx, &device, told.cause("device_code_of_another_client")).await;
         }
         if let State::Pending = device.state
             && !device.expired
@@ -46,8 +45,7 @@ impl Request<'_> {
         told.flow = Some(device.flow_id.clone());
         let agreement = match &device.state {
             State::Redeemed => {
-                told.why = Some("device_code_replayed");
-                return self.burn_device(tx, &device, "device_code_replayed").await;
+                return self.burn_device(tx, &device, told.cause("device_code_replayed")).await;
             }
             State::Denied => return Err(OAuthError::of_device("access_denied", "the person said no")),
             _ if device.expired => return Err(OAuthError::of_device("expired_token", "it took too long: begin anew")),

@@ -54,7 +54,10 @@ impl Request<'_> {
         if jag.client_id != client.client_id {
             return Err(invalid("assertion_client"));
         }
-        possession(&jag)?;
+        // One that is bound to a key counts only with a proof that its sender has that key: else it may have been found.
+        if jag.bound.as_deref().is_some_and(|bound| self.key.is_none_or(|key| key.as_str() != bound)) {
+            return Err(invalid("assertion_bound"));
+        }
         let wanted = self.app.live.answer(|view| wanted(view, client, &jag, wish))??;
         let keep = self.knows_roles(&provider, &jag.person).await?;
         let given = self.given(&provider, &jag, &wanted, keep).await?;
@@ -68,7 +71,7 @@ impl Request<'_> {
             family: (SessionId::at(self.app.live.now()), self.app.live.now()),
             position: given.position,
         };
-        let whole = Wish { address: wish.address, ..Wish::default() };
+        let whole = Wish { address: wish.address, key: wish.key, ..Wish::default() };
         let draft = self.app.live.answer(|view| authorise_allowed(view, &allowed, &whole))?;
         let draft = draft.map_err(|refusal| match refusal {
             Refusal::Ahead(_) => OAuthError::unavailable(),
@@ -185,12 +188,6 @@ impl Request<'_> {
         let client = clients::settle(tx, by, self.asserting_client()?).await.map_err(refused)?;
         users::consent(tx, by, (user, client, server), permissions).await.map_err(refused)
     }
-}
-
-/// An assertion that is bound to a key counts only with a proof that its sender has that key (RFC 9449 §4): here the proof is
-/// compared. A request proves nothing here, so whoever sends such an assertion may have found it.
-fn possession(jag: &IdJag) -> Result<(), OAuthError> {
-    if jag.is_bound { Err(invalid("assertion_bound")) } else { Ok(()) }
 }
 
 fn claimed(provider: &Provider) -> String {
