@@ -18,12 +18,24 @@ from support import post
 
 
 def _cells() -> Iterator[Any]:
-    """Every client with every server, registration and verifier; the places in turn, so each pair meets at both."""
-    kinds = itertools.product(*map(enumerate, (STACKS, VERIFIERS, STACKS, REGISTRATIONS)))
-    for (i, server), (j, verifier), (k, client), (n, registration) in kinds:
-        place = PLACES[(i + j + k + n) % len(PLACES)]
+    """Every client with every server and registration; the ways to verify and the places in turn.
+
+    So each client and each server meets each registration with each verifier, at a root and at a path.
+    """
+    kinds = itertools.product(*map(enumerate, (STACKS, STACKS, REGISTRATIONS)))
+    for (i, server), (j, client), (k, registration) in kinds:
+        turn = i + j + k
+        verifier, place = VERIFIERS[turn % len(VERIFIERS)], PLACES[turn // len(VERIFIERS) % len(PLACES)]
         name = f"{client}-to-{server}-at-{place}-{registration}-{verifier}"
         yield pytest.param(client, server, registration, verifier, place, id=name)
+
+
+def test_the_cells_are_all_that_was_promised() -> None:
+    kinds = set(itertools.product(REGISTRATIONS, VERIFIERS, PLACES))
+    cells = [cell.values for cell in _cells()]
+    for stack in STACKS:
+        assert {tuple(cell[2:]) for cell in cells if cell[0] == stack} == kinds, f"{stack} calls"
+        assert {tuple(cell[2:]) for cell in cells if cell[1] == stack} == kinds, f"{stack} serves"
 
 
 @pytest.fixture(scope="module")
