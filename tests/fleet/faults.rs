@@ -54,7 +54,7 @@ async fn guarantee_6_a_row_is_not_removed_while_its_node_may_still_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guarantee_3_a_lease_counts_from_before_its_round_was_sent_however_late_the_answer_is() {
-    on_a_bad_road("answers late", Road::LateCommits, (1_000, 3_000), Protection::LeaseFromSent).await;
+    on_a_bad_road("answers late", Road::LateReads, (1_000, 3_000), Protection::LeaseFromSent).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

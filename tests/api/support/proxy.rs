@@ -26,8 +26,8 @@ pub enum Road {
     HalfOpen,
     /// Everything takes a while.
     Slow,
-    /// The answer to a COMMIT of the follower comes late.
-    LateCommits,
+    /// What the follower read of the feed comes late.
+    LateReads,
     /// A COMMIT of the pools is not passed on; its connection is closed.
     LoseCommits,
     /// A COMMIT of the pools is passed on and done; its connection is closed before the answer is.
@@ -38,7 +38,7 @@ pub enum Road {
 
 /// How long each step takes on a slow road.
 const SLOW: Duration = Duration::from_millis(15);
-/// By how much the answer to a COMMIT is late.
+/// By how much what was read is late.
 const LATE: Duration = Duration::from_millis(800);
 
 /// A proxy between one node and its database.
@@ -95,6 +95,8 @@ async fn carry(
 ) {
     let (mut sent, mut answered) = (Vec::new(), [0_u8; 16 * 1024]);
     let (mut started, mut follower, mut lost, mut late) = (false, false, false, false);
+    // Statements since a BEGIN or COMMIT. The second one of a round reads the feed.
+    let mut statements = 0;
     loop {
         let now = *road.borrow_and_update();
         if now == Road::Cut {
@@ -126,7 +128,12 @@ async fn carry(
                         end(&mut client, &mut server, &whole, now).await;
                         return;
                     }
-                    late = now == Road::LateCommits && follower && whole.starts_with(b"Q") && contains(&whole, b"COMMIT");
+                    match whole.first() {
+                        Some(b'Q') => statements = 0,
+                        Some(b'S') => statements += 1,
+                        _ => {}
+                    }
+                    late = now == Road::LateReads && follower && whole.starts_with(b"S") && statements == 2;
                     if server.write_all(&whole).await.is_err() {
                         return;
                     }
