@@ -6,6 +6,10 @@ set local lock_timeout = '5s';
 alter table providers add column enterprise_managed boolean not null default false;
 create unique index providers_enterprise_managed on providers ((settings ->> 'issuer')) where enterprise_managed and deleted_at is null;
 
+-- What of a consent the person itself agreed to. The rest its provider gave in its place, and no page is skipped for that.
+alter table consents add column own text[] not null default '{}';
+update consents set own = permissions;
+
 -- Who vouches for workloads. They belong to no project: who can name the keys of an issuer speaks for all its workloads.
 create table issuers (
     id         text        primary key check (id ~ '^iss_[0-9a-f]{32}$'),

@@ -141,6 +141,15 @@ pub async fn enterprise_managed(connection: &mut PgConnection, issuer: &str) -> 
     store::enterprise_managed(connection, issuer).await
 }
 
+/// Whether identity assertions of this provider count, and go on counting until the transaction ends.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn hold_enterprise_managed(tx: &mut PgConnection, id: ProviderId) -> db::Result<bool> {
+    store::hold_enterprise_managed(tx, id).await
+}
+
 /// Whether identity assertions of any provider count.
 ///
 /// # Errors

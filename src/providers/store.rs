@@ -107,6 +107,17 @@ pub(super) async fn enterprise_managed(connection: &mut PgConnection, issuer: &s
     Ok(with_rules(connection, rows).await?.pop())
 }
 
+/// Whoever switches it off waits for this transaction, or this one for it.
+pub(super) async fn hold_enterprise_managed(tx: &mut PgConnection, id: ProviderId) -> db::Result<bool> {
+    let row = sqlx::query!(
+        "select id from providers where id = $1 and enterprise_managed and not disabled and deleted_at is null for share",
+        id.as_str()
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.is_some())
+}
+
 /// Whether there is such a provider at all.
 pub(super) async fn any_enterprise_managed(connection: &mut PgConnection) -> db::Result<bool> {
     let found = sqlx::query_scalar!(

@@ -23,7 +23,7 @@ use crate::types::page::{After, Listed, Page};
 
 pub use consents::{
     ALLOWED_SHOWN_MAX, Allowed, Consent, ConsentFilter, ConsentRow, agreed, allowed_by, allowed_one, consent,
-    expire_consents, get_consent, list_consents, load_all_consents, load_some_consents,
+    consent_id, expire_consents, get_consent, list_consents, load_all_consents, load_some_consents, provide,
 };
 pub use logins::{LOGIN_SECONDS, LOGINS_MAX, Login, end_logins, expire_logins, log_in, log_out, logged_in, sign_out};
 pub use sign_in::{Check, SignedIn, due_check, is_overdue, not_asked, renew, sign_in};

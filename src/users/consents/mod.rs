@@ -28,20 +28,45 @@ const EXPIRE_BATCH: i64 = 500;
 pub async fn consent(
     tx: &mut PgConnection,
     by: &Caller,
-    (user, client, server): (UserId, ClientId, ServerId),
+    whom: (UserId, ClientId, ServerId),
     permissions: &Permissions,
+) -> Result<ConsentId, Refused> {
+    write(tx, by, whom, (permissions, permissions)).await
+}
+
+/// The same in the person's place, by its provider. It bounds what is issued as any consent does, and no page is skipped for it:
+/// [`agreed`] does not know of it.
+///
+/// # Errors
+///
+/// As [`consent`].
+pub async fn provide(
+    tx: &mut PgConnection,
+    by: &Caller,
+    whom: (UserId, ClientId, ServerId),
+    permissions: &Permissions,
+) -> Result<ConsentId, Refused> {
+    write(tx, by, whom, (permissions, &Permissions::default())).await
+}
+
+async fn write(
+    tx: &mut PgConnection,
+    by: &Caller,
+    (user, client, server): (UserId, ClientId, ServerId),
+    (permissions, own): (&Permissions, &Permissions),
 ) -> Result<ConsentId, Refused> {
     let place = store::Place { user, client, server };
     let new = ConsentId::random();
     // Who comes second waits here for the first, and then adds to it.
-    let id = if store::insert_consent(tx, new, &place, &list(permissions)?).await? {
+    let id = if store::insert_consent(tx, new, &place, (&list(permissions)?, &list(own)?)).await? {
         new
     } else {
-        let (id, before) = store::lock_consent(tx, &place).await?;
-        if before.covers_all(permissions) {
+        let (id, before, own_before) = store::lock_consent(tx, &place).await?;
+        if before.covers_all(permissions) && own_before.covers_all(own) {
             return Ok(id);
         }
-        store::set_consent(tx, id, &list(&before.union(permissions))?).await?;
+        let (all, own) = (before.union(permissions), own_before.union(own));
+        store::set_consent(tx, id, (&list(&all)?, &list(&own)?)).await?;
         id
     };
     let mut entry = Entry::new(by, "consent.given")
@@ -57,7 +82,19 @@ pub async fn consent(
     Ok(id)
 }
 
-/// What a person agreed to so far for a client on a server.
+/// The id of the consent for a client on a server, if there ever was one.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn consent_id(
+    conn: &mut PgConnection,
+    (user, client, server): (UserId, ClientId, ServerId),
+) -> db::Result<Option<ConsentId>> {
+    store::consent_id(conn, &store::Place { user, client, server }).await
+}
+
+/// What a person itself agreed to so far for a client on a server.
 ///
 /// # Errors
 ///

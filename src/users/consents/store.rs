@@ -22,26 +22,30 @@ pub(super) async fn insert_consent(
     tx: &mut PgConnection,
     id: ConsentId,
     place: &Place,
-    permissions: &[String],
+    (permissions, own): (&[String], &[String]),
 ) -> db::Result<bool> {
     let done = sqlx::query!(
-        "insert into consents (id, user_id, client_id, server_id, permissions) values ($1, $2, $3, $4, $5)
+        "insert into consents (id, user_id, client_id, server_id, permissions, own) values ($1, $2, $3, $4, $5, $6)
          on conflict (user_id, client_id, server_id) do nothing",
         id.as_str(),
         place.user.as_str(),
         place.client.as_str(),
         place.server.as_str(),
         permissions,
+        own,
     )
     .execute(tx)
     .await?;
     Ok(done.rows_affected() == 1)
 }
 
-/// With what counts of it: nothing, when it was revoked since.
-pub(super) async fn lock_consent(tx: &mut PgConnection, place: &Place) -> db::Result<(ConsentId, Permissions)> {
+/// With what counts of it, and what of that the person itself agreed to: nothing, when it was revoked since.
+pub(super) async fn lock_consent(
+    tx: &mut PgConnection,
+    place: &Place,
+) -> db::Result<(ConsentId, Permissions, Permissions)> {
     let row = sqlx::query!(
-        r#"select id, permissions,
+        r#"select id, permissions, own,
                   exists (select from revocations r where r.kind = 'grant' and r.target = consents.id
                           and coalesce(r.issued_before + interval '5 seconds', r.at) >= consents.updated_at) as "revoked!"
            from consents where user_id = $1 and client_id = $2 and server_id = $3 for update"#,
@@ -51,17 +55,33 @@ pub(super) async fn lock_consent(tx: &mut PgConnection, place: &Place) -> db::Re
     )
     .fetch_one(tx)
     .await?;
-    let permissions = if row.revoked { Vec::new() } else { row.permissions };
-    Ok((id(&row.id)?, Permissions::parse(&permissions).map_err(unreadable)?))
+    let (permissions, own) = if row.revoked { (Vec::new(), Vec::new()) } else { (row.permissions, row.own) };
+    let read = |list: &[String]| Permissions::parse(list).map_err(unreadable);
+    Ok((id(&row.id)?, read(&permissions)?, read(&own)?))
 }
+
+/// The consent's id, whether it still counts or not.
+pub(super) async fn consent_id(conn: &mut PgConnection, place: &Place) -> db::Result<Option<ConsentId>> {
+    let row = sqlx::query!(
+        "select id from consents where user_id = $1 and client_id = $2 and server_id = $3",
+        place.user.as_str(),
+        place.client.as_str(),
+        place.server.as_str(),
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| id(&row.id)).transpose()
+}
+
+/// What the person itself agreed to: what a provider gave in its place is not in it.
 
 pub(super) async fn find_consent(
     conn: &mut PgConnection,
     place: &Place,
 ) -> db::Result<Option<(ConsentId, Permissions)>> {
     let row = sqlx::query!(
-        "select id, permissions from consents
-         where user_id = $1 and client_id = $2 and server_id = $3
+        "select id, own from consents
+         where user_id = $1 and client_id = $2 and server_id = $3 and own <> '{}'
            and not exists (select from revocations r where r.kind = 'grant' and r.target = consents.id
                            and coalesce(r.issued_before + interval '5 seconds', r.at) >= consents.updated_at)",
         place.user.as_str(),
@@ -71,14 +91,19 @@ pub(super) async fn find_consent(
     .fetch_optional(conn)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    Ok(Some((id(&row.id)?, Permissions::parse(&row.permissions).map_err(unreadable)?)))
+    Ok(Some((id(&row.id)?, Permissions::parse(&row.own).map_err(unreadable)?)))
 }
 
-pub(super) async fn set_consent(tx: &mut PgConnection, id: ConsentId, permissions: &[String]) -> db::Result<()> {
+pub(super) async fn set_consent(
+    tx: &mut PgConnection,
+    id: ConsentId,
+    (permissions, own): (&[String], &[String]),
+) -> db::Result<()> {
     sqlx::query!(
-        "update consents set permissions = $2, updated_at = authority_now() where id = $1",
+        "update consents set permissions = $2, own = $3, updated_at = authority_now() where id = $1",
         id.as_str(),
-        permissions
+        permissions,
+        own,
     )
     .execute(tx)
     .await?;

@@ -95,7 +95,6 @@ async fn carry(
 ) {
     let (mut sent, mut answered) = (Vec::new(), [0_u8; 16 * 1024]);
     let (mut started, mut follower, mut lost, mut late) = (false, false, false, false);
-    // Statements since a BEGIN or COMMIT. The second one of a round reads the feed.
     let mut statements = 0;
     loop {
         let now = *road.borrow_and_update();
@@ -128,12 +127,7 @@ async fn carry(
                         end(&mut client, &mut server, &whole, now).await;
                         return;
                     }
-                    match whole.first() {
-                        Some(b'Q') => statements = 0,
-                        Some(b'S') => statements += 1,
-                        _ => {}
-                    }
-                    late = now == Road::LateReads && follower && whole.starts_with(b"S") && statements == 2;
+                    late = reads_the_feed(&whole, &mut statements) && now == Road::LateReads && follower;
                     if server.write_all(&whole).await.is_err() {
                         return;
                     }
@@ -161,6 +155,16 @@ fn message(bytes: &[u8], started: bool) -> Option<usize> {
     let (prefix, header) = if started { (1, bytes.get(1..5)?) } else { (0, bytes.get(..4)?) };
     let length = prefix + u32::from_be_bytes(header.try_into().ok()?) as usize;
     (bytes.len() >= length).then_some(length)
+}
+
+/// Whether this message ends the second statement since a BEGIN or COMMIT, which in a round of the follower reads the feed.
+fn reads_the_feed(message: &[u8], statements: &mut u32) -> bool {
+    match message.first() {
+        Some(b'Q') => *statements = 0,
+        Some(b'S') => *statements += 1,
+        _ => return false,
+    }
+    *statements == 2
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {

@@ -96,6 +96,13 @@ impl Request<'_> {
         let draft = self.as_client(client, wish).await?;
         // Only now: what gets nothing is not used up.
         let mut tx = self.app.db.begin().await?;
+        // Its keys were asked for meanwhile, which may have taken seconds. What is removed from here on cuts off this token too:
+        // it was drafted before.
+        let still = issuers::trusted(&mut tx, &claimed).await?.filter(|now| now.id == issuer.id);
+        let rules = still.map(|now| now.rules).unwrap_or_default();
+        if issuers::client(&rules, &claims, named).ok() != Some(client) {
+            return Err(invalid("assertion_issuer"));
+        }
         let first = issuers::use_assertion(&mut tx, &issuer.issuer, &asserted.jti, asserted.ends_at).await?;
         db::commit(tx).await?;
         if !first {

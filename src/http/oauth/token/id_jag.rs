@@ -117,6 +117,10 @@ impl Request<'_> {
     async fn given(&self, provider: &Provider, jag: &IdJag, wanted: &Wanted, keep: bool) -> Result<Given, OAuthError> {
         let by = self.asking.by(provider.id.to_string());
         let mut tx = self.app.db.begin().await?;
+        // It was read before its keys were asked for, which may have taken seconds.
+        if !providers::hold_enterprise_managed(&mut tx, provider.id).await? {
+            return Err(invalid("assertion_issuer"));
+        }
         let asserted = &jag.asserted;
         if !issuers::use_assertion(&mut tx, &claimed(provider), &asserted.jti, asserted.ends_at).await? {
             return Err(invalid("assertion_replayed"));
@@ -164,6 +168,12 @@ impl Request<'_> {
             (Kind::All, "all"),
         ];
         targets.extend(client.as_ref().map(|client| (Kind::Client, client.as_str())));
+        // What the person, or an operator, took back since.
+        let consent = match client {
+            Some(client) => users::consent_id(tx, (user, client, wanted.server)).await?,
+            None => None,
+        };
+        targets.extend(consent.as_ref().map(|consent| (Kind::Grant, consent.as_str())));
         if revocations::is_cut_off(tx, &targets, jag.asserted.issued_at).await? {
             return Err(invalid("assertion_before_revocation"));
         }
@@ -186,7 +196,7 @@ impl Request<'_> {
             _ => refused.into(),
         };
         let client = clients::settle(tx, by, self.asserting_client()?).await.map_err(refused)?;
-        users::consent(tx, by, (user, client, server), permissions).await.map_err(refused)
+        users::provide(tx, by, (user, client, server), permissions).await.map_err(refused)
     }
 }
 
