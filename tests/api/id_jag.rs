@@ -400,7 +400,7 @@ async fn must_a19_what_a_company_allowed_skips_no_page_and_what_is_taken_back_ne
     node.app.feed.spread(node.app.db.commit(tx).await.expect("committed")).await;
     assert_eq!(own().await, Some((consent, few)));
     assert!(world.server.accepts(node, &session).await);
-    world.post("/v1/revocations", json!({"kind": "grant", "id": consent.as_str()})).await.enforced();
+    world.post("/v1/revocations", json!({"kind": "grant", "id": consent.as_str()})).await.created();
     assert!(!world.server.accepts(node, &session).await);
     company.refuses(&older, "assertion_before_revocation").await;
     world.advance(10).await;
