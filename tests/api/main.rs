@@ -30,6 +30,7 @@ mod flows;
 mod forgery;
 mod grants_pages;
 mod id_jag;
+mod id_jag_consents;
 mod idempotency;
 mod introspection;
 mod issuers;

@@ -74,7 +74,6 @@ pub(super) async fn consent_id(conn: &mut PgConnection, place: &Place) -> db::Re
 }
 
 /// What the person itself agreed to: what a provider gave in its place is not in it.
-
 pub(super) async fn find_consent(
     conn: &mut PgConnection,
     place: &Place,
