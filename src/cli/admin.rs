@@ -60,8 +60,12 @@ pub(super) async fn run(command: Command, config: Config) -> Result<(), Failure>
 async fn create_key(store: &Store, new: NewOperator) -> Result<(), Failure> {
     let (keyring, secret_key) = store.keyring().await?;
     let sealing = Sealing { keyring: &keyring, secret_key: &secret_key };
-    let (_, issued, _) = operators::create(&store.db, sealing, &Caller::machine(), new).await?;
+    let (_, issued, done) = operators::create(&store.db, sealing, &Caller::machine(), new).await?;
     writeln!(std::io::stdout(), "{}", issued.credential.reveal())?;
+    // The next line of a script uses the key.
+    if !crate::feed::spread_from_outside(&store.db, done).await.map_err(Refused::from)? {
+        writeln!(std::io::stderr(), "the key is good, and a node does not know it yet: it may answer 401 for a moment")?;
+    }
     Ok(())
 }
 

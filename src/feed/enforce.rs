@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::db::Done;
-use crate::feed::Feed;
+use crate::db::{Db, Done};
 use crate::feed::follow::longest_wait;
+use crate::feed::wake::CHANNEL;
+use crate::feed::{Feed, store};
 use crate::gate::Position;
 use crate::nodes::{self, Census, Seen};
 use crate::settings::LEASE_MAX;
@@ -21,6 +22,8 @@ use crate::types::switches::{Protection, on};
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a call that only adds rights waits for the other nodes.
 pub const STANDBY_WAIT_MAX: Duration = Duration::from_millis(250);
+/// How long a command waits for the nodes that run beside it.
+const COMMAND_WAIT_MAX: Duration = Duration::from_secs(5);
 /// A node usually says within this time that it has a change. So long a call looks often, and then less often.
 const LOOK_OFTEN: Duration = Duration::from_millis(10);
 const LOOK_AGAIN_FIRST: Duration = Duration::from_millis(1);
@@ -159,6 +162,27 @@ impl Feed {
         receipt.position = position;
         receipt.survives_failover = census.synchronous_standby;
         Ok(receipt.into_enforced())
+    }
+}
+
+/// For a command that runs beside the service: wakes the nodes, and waits until each has what was committed, at most five
+/// seconds. Says whether all have it; a node that fell silent has not until its row is gone.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn spread_from_outside(db: &Db, done: Done) -> crate::db::Result<bool> {
+    let mut connection = db.reserved().acquire().await?;
+    store::wake(&mut connection, CHANNEL, Uuid::nil()).await?;
+    loop {
+        let census = nodes::census(&mut connection).await?;
+        if census.nodes.iter().all(|node| node.applied.covers(done.position)) {
+            return Ok(true);
+        }
+        if BootInstant::now().since(done.committed) >= COMMAND_WAIT_MAX {
+            return Ok(false);
+        }
+        tokio::time::sleep(LOOK_AGAIN_MAX).await;
     }
 }
 

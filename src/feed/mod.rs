@@ -31,7 +31,7 @@ use crate::secrets::Sealing;
 use crate::signing::Signers;
 use crate::types::clock::BootInstant;
 
-pub use enforce::{Enforced, NodeState, STANDBY_WAIT_MAX};
+pub use enforce::{Enforced, NodeState, STANDBY_WAIT_MAX, spread_from_outside};
 pub use follow::{Follower, Start};
 pub use history::open_history;
 pub use notice::{About, Notice, What};

@@ -9,7 +9,7 @@ use crate::feed::{Feed, store};
 use crate::types::switches::{Protection, on};
 
 /// The channel that wakes other nodes.
-const CHANNEL: &str = "mcpa_feed";
+pub(super) const CHANNEL: &str = "mcpa_feed";
 /// Wake-ups are sent at most this often.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(1);
 /// How long after a failure it is tried again to hear them.

@@ -370,5 +370,9 @@ async fn codes_that_wait_are_bounded_and_a_code_belongs_to_who_typed_it_last() {
     let full = devices.ask(&devices.client, &[]).await;
     assert!(full.headers.contains_key("retry-after"));
     full.refused(429, "temporarily_unavailable");
+    devices.scene.world.db.execute("update device_authorizations set state = 'denied' where state = 'pending'").await;
+    devices.ask(&devices.client, &[]).await.refused(429, "temporarily_unavailable");
+    devices.scene.world.db.execute("update device_authorizations set state = 'redeemed' where state = 'denied'").await;
+    devices.begun(&[]).await;
     devices.scene.world.node.stop().await;
 }

@@ -178,8 +178,20 @@ async fn who_proves_nothing_else_can_make_us_remember_only_so_many_proofs() {
         held_back
     };
     world.node.until("there is an end to it", held_back).await;
+    // Nor is whoever gave himself a secret.
+    let himself = json!({"redirect_uris": ["http://127.0.0.1/back"], "token_endpoint_auth_method": "client_secret_post",
+        "grant_types": ["authorization_code", "refresh_token"], "client_name": "App"});
+    let register = world.node.request(Method::POST, "/oauth/register").json(&himself);
+    let made = world.node.send(register).await.created();
+    let (id, secret) = (text(&made, "client_id"), text(&made, "client_secret"));
+    let form = [("grant_type", "refresh_token"), ("client_id", &id), ("client_secret", &secret), ("refresh_token", "none")];
+    let held_back = async || {
+        while world.node.app.strangers.prove(address).is_ok() {}
+        asked(&world.node, &[&prover.proof(&world.node)], &form).await.status == 429
+    };
+    world.node.until("a secret of his own is no way around it", held_back).await;
     // A request without a proof is not meant.
-    asked(&world.node, &[], &form).await.refused(400, "invalid_request");
+    asked(&world.node, &[], &form).await.refused(400, "invalid_grant");
     // Whoever has a credential is not held up.
     let key = world.key(&["tools/call"]).await;
     bound(&world, &key, &prover).await;

@@ -89,6 +89,7 @@ async fn ema_resource_is_what_the_client_asks_for_within_what_the_assertion_name
         (json!(world.server.resource), Some(&world.server.resource), Ok(())),
         (both.clone(), Some(&world.server.resource), Ok(())),
         (Value::Null, Some(&world.server.resource), Ok(())),
+        (json!([world.server.resource, "https://unknown.example.com/mcp"]), None, Ok(())),
         (both, None, Err("invalid_target")),
         (Value::Null, None, Err("invalid_target")),
         (second, Some(&world.server.resource), Err("invalid_target")),

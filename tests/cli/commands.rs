@@ -1,5 +1,6 @@
 //! Each command: what it prints where, with which exit code, beside a running service and without it.
 
+use rustix::process::Signal;
 use serde_json::json;
 use sqlx::ConnectOptions;
 
@@ -41,12 +42,10 @@ async fn create_key_prints_only_the_key_without_a_service_and_beside_it() {
     ended(&beside, 0);
     let narrow = stdout(&beside).trim().to_owned();
     assert!(is_operator_key(&narrow) && narrow != key);
+    assert_eq!(stderr(&beside), "");
     for key in [&key, &narrow] {
-        // Made past the service: it learns of it from the feed.
-        crate::support::until("the service knows the key", async || {
-            service.post(key, "/v1/agents", &json!({"name": "researcher"})).await.0 == 201
-        })
-        .await;
+        let (status, _) = service.post(key, "/v1/agents", &json!({"name": "researcher"})).await;
+        assert_eq!(status, 201, "the command ended when the service knew its key");
     }
     let (status, _) = service.post(&narrow, "/v1/projects", &json!({"name": "payments"})).await;
     assert_eq!(status, 403, "the scope given is the only one");
@@ -54,6 +53,23 @@ async fn create_key_prints_only_the_key_without_a_service_and_beside_it() {
     ended(&refused, 1);
     assert_eq!(stdout(&refused), "");
     ended(&run(&["admin", "create-key"], &private.settings), 2);
+}
+
+#[tokio::test]
+async fn create_key_says_when_a_node_does_not_know_the_key_yet() {
+    let private = Private::new();
+    let service = Service::start(&private.settings).await;
+    service.signal(Signal::STOP);
+    let told = run(&["admin", "create-key", "--name", "ops"], &private.settings);
+    service.signal(Signal::CONT);
+    ended(&told, 0);
+    let key = stdout(&told).trim().to_owned();
+    assert!(is_operator_key(&key), "{key:?}");
+    assert!(stderr(&told).contains("a node does not know it yet"), "{}", stderr(&told));
+    crate::support::until("the service knows the key", async || {
+        service.post(&key, "/v1/agents", &json!({"name": "researcher"})).await.0 == 201
+    })
+    .await;
 }
 
 #[tokio::test]

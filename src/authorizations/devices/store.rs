@@ -22,13 +22,14 @@ pub(super) struct New<'a> {
     pub(super) address: &'a str,
 }
 
-/// How many wait, of a client and from a network; counted no further than is allowed.
+/// How many wait, of a client and from a network; counted no further than is allowed. Who denies his own codes makes no room
+/// for more of them.
 pub(super) async fn count_live(conn: &mut PgConnection, client_id: &str, address: &str) -> db::Result<(i64, i64)> {
     let row = sqlx::query!(
         r#"select (select count(*) from (select from device_authorizations where client_id = $1 and expires_at > authority_now()
                                            and state = 'pending' limit $3) as one) as "of_client!",
                   (select count(*) from (select from device_authorizations where address = $2 and expires_at > authority_now()
-                                           and state = 'pending' limit $4) as one) as "of_address!""#,
+                                           and state in ('pending', 'denied') limit $4) as one) as "of_address!""#,
         client_id,
         address,
         LIVE_PER_CLIENT_MAX,

@@ -210,8 +210,14 @@ fn claimed(provider: &Provider) -> String {
 /// The server and the permissions: what the client asks for, within what the assertion allows. What it does not ask for, it
 /// has said through its provider.
 fn wanted(view: View<'_>, client: &Application, jag: &IdJag, wish: &Wish) -> Result<Wanted, OAuthError> {
-    let resources = if wish.resources.is_empty() { &jag.resources } else { &wish.resources };
-    let (id, scopes) = server(view, resources).map_err(|mistake| OAuthError::of(mistake).because("resource"))?;
+    // Of several that the assertion names, the one that is ours.
+    let asserted = || {
+        let ours: Vec<String> =
+            jag.resources.iter().filter(|one| server(view, std::slice::from_ref(*one)).is_ok()).cloned().collect();
+        if ours.is_empty() { jag.resources.clone() } else { ours }
+    };
+    let resources = if wish.resources.is_empty() { asserted() } else { wish.resources.clone() };
+    let (id, scopes) = server(view, &resources).map_err(|mistake| OAuthError::of(mistake).because("resource"))?;
     let is_same = |resource: &String| server(view, std::slice::from_ref(resource)).is_ok_and(|(other, _)| other == id);
     if !jag.resources.is_empty() && !jag.resources.iter().any(is_same) {
         return Err(OAuthError::from(Refusal::InvalidTarget).because("resource_not_asserted"));

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use crate::app::{App, AppState};
 use crate::audit::Entry;
-use crate::clients::Application;
+use crate::clients::{Application, ClientKind};
 use crate::clients::metadata::GrantType;
 use crate::gate::{Claims, Inactive, KeyCaller};
 use crate::http::oauth::OAuthRefusals;
@@ -217,7 +217,10 @@ impl Request<'_> {
     async fn proven(&self) -> Result<Option<Thumbprint>, OAuthError> {
         let known = match self.client {
             Asker::Key(_) => true,
-            Asker::Application(application) => application.metadata.is_confidential(),
+            // Who registered itself may have as many secrets as it likes.
+            Asker::Application(application) => {
+                application.kind == ClientKind::Registered && application.metadata.is_confidential()
+            }
             Asker::Nobody => false,
         };
         // Each proof is remembered for a while, and whoever proves nothing else can make as many as it likes.
