@@ -6,6 +6,7 @@ use super::devices;
 use super::store;
 use crate::db;
 use crate::types::credential;
+use crate::types::opaque;
 
 /// Steps that are written of one flow; what comes after them is not.
 pub const FLOW_STEPS_MAX: i32 = 64;
@@ -52,6 +53,18 @@ pub async fn step(
 ) -> db::Result<()> {
     let detail = refused.map(|(_, detail)| plain(detail));
     store::add_step(conn, flow, step, (refused.map(|(code, _)| code), detail.as_deref())).await
+}
+
+/// The flow that a code or a device code came of; `None`: there is no such code, or it is forgotten.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn flow_of(conn: &mut PgConnection, code: &str) -> db::Result<Option<String>> {
+    if !opaque::is_one(code) {
+        return Ok(None);
+    }
+    store::flow_of(conn, opaque::sha256(code)).await
 }
 
 /// Removes requests and codes whose time is over, and flows that are old or too many: a bounded number at a time. Returns

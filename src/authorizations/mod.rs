@@ -13,7 +13,7 @@ mod traces;
 mod waiting;
 
 pub use codes::{CODE_SECONDS, Code, NewCode, issue_code, look_at_code, use_code};
-pub use flows::{FLOW_SECONDS, FLOW_STEPS_MAX, FLOWS_MAX, LAST_STEP, expire, of_user, open, step};
+pub use flows::{FLOW_SECONDS, FLOW_STEPS_MAX, FLOWS_MAX, LAST_STEP, expire, flow_of, of_user, open, step};
 pub use request::{Mistake, Prompt, Purpose, Request};
 pub use traces::{Filter, Flow, Outcome, Step, Trace, list, trace};
 pub use waiting::{

@@ -65,6 +65,18 @@ pub(super) async fn add_step(
     Ok(())
 }
 
+/// Of which flow a code or a device code is.
+pub(super) async fn flow_of(conn: &mut PgConnection, digest: [u8; 32]) -> db::Result<Option<String>> {
+    let row = sqlx::query!(
+        r#"select flow_id as "flow_id!" from authorization_codes where digest = $1
+           union all select flow_id from device_authorizations where device_code = $1"#,
+        &digest[..],
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| row.flow_id))
+}
+
 /// Who can go on with a request.
 #[derive(Clone, Copy)]
 pub(super) enum Holder<'a> {

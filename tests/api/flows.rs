@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::browser::{Asked, Browser, SignIns, WEB, client, code, error, flow, leads_to};
+use crate::support::dpop::asked as proofs_shown;
 use crate::support::{Reply, text};
 
 /// What happened in a flow, as an operator reads it.
@@ -156,6 +157,28 @@ async fn every_refusal_on_the_way_through_the_pages_is_a_step_with_a_stable_code
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pushed_request_that_is_refused_is_a_flow_that_ended_where_it_began() {
+    let scene = SignIns::new(&["tools/call"]).await;
+    let node = scene.node();
+    let form = [
+        ("client_id", scene.client.as_str()),
+        ("response_type", "code"),
+        ("code_challenge", &"x".repeat(43)),
+        ("code_challenge_method", "plain"),
+        ("redirect_uri", "http://127.0.0.1/callback"),
+    ];
+    let pushed = node.send(node.request(Method::POST, "/oauth/par").form(&form)).await;
+    let said = pushed.refused(400, "invalid_request");
+    let flows = scene.world.operator.get(node, "/v1/flows").await.ok();
+    let id = text(&flows["items"][0], "id");
+    assert_eq!(flows["items"][0]["client_id"], scene.client.as_str());
+    let (step, code, why) = end(&scene, &id).await;
+    assert_eq!((step.as_str(), code.as_str()), ("request", "invalid_request"));
+    assert_eq!(said["error_description"], why.as_str());
+    scene.world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_refusal_of_the_token_endpoint_is_a_step_of_the_flow_that_it_belongs_to() {
     let scene = SignIns::new(&["tools/call"]).await;
     let browser = Browser::default();
@@ -208,6 +231,20 @@ async fn every_refusal_of_the_token_endpoint_is_a_step_of_the_flow_that_it_belon
     let tokens = redeem(&shown, &[]).await.ok();
     refresh(&text(&tokens, "refresh_token"), &other).await.refused(400, "invalid_grant");
     refused(&id, "refresh", "invalid_grant", "token_of_another_client").await;
+    // Also what is refused before anybody looks at the code.
+    let (id, shown) = again().await;
+    redeem(&shown, &[("client_secret", "wrong")]).await.refused(401, "invalid_client");
+    refused(&id, "token", "invalid_client", "wrong_secret").await;
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("client_id", &scene.client),
+        ("code", &shown),
+        ("code_verifier", &asked.verifier),
+    ];
+    proofs_shown(node, &["not.a.proof"], &form).await.refused(400, "invalid_dpop_proof");
+    assert_eq!(end(&scene, &id).await.1, "invalid_dpop_proof");
+    redeem(&shown, &[]).await.ok();
+    assert_eq!(trace(&scene, &id).await["result"], "done");
     let (id, shown) = again().await;
     let user = text(&trace(&scene, &id).await, "user_id");
     scene.world.revoke(json!({"kind": "user", "id": user})).await;

@@ -127,7 +127,7 @@ pub(super) fn failed_as(app: &App, asking: &Asking, cause: &'static str, client:
             if !app.recorder.record(entry) {
                 app.metrics.audit_write_failure();
             }
-            OAuthError::invalid_client()
+            OAuthError::invalid_client().because(cause)
         }
         Err(wait) => OAuthError::wait(wait.as_secs() + 1),
     }

@@ -3,9 +3,10 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use sqlx::PgConnection;
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::authorizations::Mistake;
+use crate::authorizations::{self, Mistake};
 use crate::clients::metadata::GrantType;
 use crate::db;
 use crate::gate::{Position, Stale};
@@ -50,6 +51,17 @@ impl OAuthError {
     /// The same, with what is recorded of it: the caller learns the code alone.
     pub(super) fn because(self, cause: &'static str) -> Self {
         Self { cause: Some(cause), ..self }
+    }
+
+    /// The request itself is refused: it is not that this node cannot answer, or that the caller has to wait.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED)
+    }
+
+    /// Writes the refusal into a flow's trace, with its cause.
+    pub(super) async fn trace(&self, conn: &mut PgConnection, flow: &str, step: &'static str) -> db::Result<()> {
+        let why = self.cause.unwrap_or(&self.description);
+        authorizations::step(conn, flow, step, Some((self.error, why))).await
     }
 
     /// What it says to people.

@@ -8,13 +8,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::OAuthRefusals;
-use super::authorize::{pairs, redirect_uri, rest};
+use super::authorize::{pairs, redirect_uri, rest, stage};
 use super::client::{Asking, authenticate_application, failed};
 use super::dpop;
 use super::error::OAuthError;
-use super::form::Received;
+use super::form::{Form, Received};
 use crate::app::{App, AppState};
-use crate::authorizations::{self, PUSHED_SECONDS};
+use crate::authorizations::{self, PUSHED_SECONDS, Request};
+use crate::clients::Application;
 use crate::gate::Inactive;
 use crate::proofs::Wrong;
 use crate::refusal::Refused;
@@ -61,26 +62,48 @@ async fn push(app: &App, received: &Received) -> Result<Pushed, OAuthError> {
     if app.strangers.sign_in(asking.address).is_err() {
         return Err(OAuthError::wait(1));
     }
+    let checked = checked(app, &form, &client).await;
+    let flow = FlowId::random().to_string();
+    let mut conn = app.db.reads().acquire().await.map_err(Refused::from)?;
+    match checked {
+        Ok((request, pairs)) => {
+            let server = request.server_id.as_ref().map(ServerId::as_str);
+            authorizations::open(&mut conn, &flow, &client.client_id, server).await.map_err(Refused::from)?;
+            let reference = authorizations::push(&mut conn, &flow, &pairs).await.map_err(Refused::from)?;
+            Ok(Pushed { request_uri: reference.reveal().clone(), expires_in: PUSHED_SECONDS })
+        }
+        Err(refused) => {
+            if refused.is_final() {
+                // Whoever looks for the reason finds a flow that ended where it began.
+                authorizations::open(&mut conn, &flow, &client.client_id, None).await.map_err(Refused::from)?;
+                refused.trace(&mut conn, &flow, stage::REQUEST).await.map_err(Refused::from)?;
+            }
+            Err(refused)
+        }
+    }
+}
+
+/// The request, and its parameters as they are kept.
+async fn checked(
+    app: &App,
+    form: &Form<'_>,
+    client: &Application,
+) -> Result<(Request, Vec<(String, String)>), OAuthError> {
     if form.get("request_uri").is_some() {
         // RFC 9126 §2.1.
         return Err(OAuthError::invalid_request("request_uri has no place in what is pushed"));
     }
-    let redirect_uri = redirect_uri(&form, &client)
+    let redirect_uri = redirect_uri(form, client)
         .map_err(|_| OAuthError::invalid_request("redirect_uri is none of those that the client is known by"))?;
-    let checked = rest(app, &form, &client, redirect_uri).map_err(|_| OAuthError::unavailable())?;
+    let checked = rest(app, form, client, redirect_uri).map_err(|_| OAuthError::unavailable())?;
     let request = checked.map_err(|(mistake, _)| OAuthError::of(mistake))?;
-    let key = dpop::proven(app, &form, PATH).await?;
+    let key = dpop::proven(app, form, PATH).await?;
     if key.is_some() && request.jkt.is_some() && key != request.jkt {
         return Err(OAuthError::invalid_proof(Wrong::OtherKey));
     }
-    let mut pairs = pairs(&form, &client);
+    let mut pairs = pairs(form, client);
     if let Some(key) = key.filter(|_| request.jkt.is_none()) {
         pairs.push(("dpop_jkt".to_owned(), key.to_string()));
     }
-    let flow = FlowId::random().to_string();
-    let mut conn = app.db.reads().acquire().await.map_err(Refused::from)?;
-    let server = request.server_id.as_ref().map(ServerId::as_str);
-    authorizations::open(&mut conn, &flow, &client.client_id, server).await.map_err(Refused::from)?;
-    let reference = authorizations::push(&mut conn, &flow, &pairs).await.map_err(Refused::from)?;
-    Ok(Pushed { request_uri: reference.reveal().clone(), expires_in: PUSHED_SECONDS })
+    Ok((request, pairs))
 }

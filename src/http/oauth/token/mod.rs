@@ -17,8 +17,10 @@ use utoipa::ToSchema;
 
 use crate::app::{App, AppState};
 use crate::audit::Entry;
-use crate::clients::{Application, ClientKind};
+use crate::authorizations::{self, LAST_STEP};
 use crate::clients::metadata::GrantType;
+use crate::clients::{Application, ClientKind};
+use crate::db;
 use crate::gate::{Claims, Inactive, KeyCaller};
 use crate::http::oauth::OAuthRefusals;
 use crate::http::oauth::client::{Asking, Client, authenticate, authenticate_application, failed};
@@ -139,7 +141,10 @@ pub(in crate::http) async fn answer(app: &App, received: &Received) -> Result<Re
 async fn issued(app: &App, received: &Received) -> Result<TokenResponse, OAuthError> {
     let form = received.form()?;
     let asking = Asking::of(app, &form);
-    let client = client(app, &form, &asking).await?;
+    let client = match client(app, &form, &asking).await {
+        Err(refused) => return Err(traced(app, &form, refused).await),
+        Ok(client) => client,
+    };
     form.checked()?;
     let asked = form.need("grant_type")?;
     let grant = GRANTS.into_iter().find(|grant| grant.as_str() == asked);
@@ -152,6 +157,24 @@ async fn issued(app: &App, received: &Received) -> Result<TokenResponse, OAuthEr
         }
         Err(error) => Err(request.refused(grant, error)),
     }
+}
+
+/// A refusal that comes before a code is looked at is a step of the flow that the code came of: whoever looks for the reason
+/// looks there. It makes no difference to the code, and none to the caller.
+async fn traced(app: &App, form: &Form<'_>, refused: OAuthError) -> OAuthError {
+    let code = form.get("code").or_else(|| form.get("device_code"));
+    let Some(code) = code.filter(|_| refused.is_final()) else { return refused };
+    let write = async {
+        let mut connection = app.db.reads().acquire().await?;
+        if let Some(flow) = authorizations::flow_of(&mut connection, code).await? {
+            refused.trace(&mut connection, &flow, LAST_STEP).await?;
+        }
+        db::Result::Ok(())
+    };
+    if let Err(error) = write.await {
+        tracing::warn!(%error, "a step of a flow could not be written");
+    }
+    refused
 }
 
 /// Who asks for a token.
@@ -202,7 +225,10 @@ struct Request<'a> {
 
 impl Request<'_> {
     async fn proven_and_issued(&mut self, grant: GrantType) -> Result<TokenResponse, OAuthError> {
-        self.key = self.proven().await?;
+        self.key = match self.proven().await {
+            Err(refused) => return Err(traced(self.app, self.form, refused).await),
+            Ok(key) => key,
+        };
         match self.issue(grant).await {
             // A token of a newer state than this node has applied: apply it, then look again.
             Err(OAuthError { ahead: Some(position), .. }) => {
