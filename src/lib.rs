@@ -18,6 +18,7 @@ pub mod projects;
 pub mod settings;
 pub mod secrets;
 pub mod signing;
+pub mod webhooks;
 pub mod revocations;
 pub mod operators;
 pub mod agents;
