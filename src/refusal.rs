@@ -45,6 +45,8 @@ pub enum Code {
     DirectUndecided,
     /// An overlap of a rotation is still running.
     OverlapRunning,
+    /// The job runs already.
+    JobRunning,
     /// The key is revoked, for good.
     KeyRevoked,
     /// The last operator with all rights stays.
@@ -83,7 +85,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::NotFound,
         Self::InvalidFields,
         Self::InvalidJson,
@@ -102,6 +104,7 @@ impl Code {
         Self::DefaultProject,
         Self::DirectUndecided,
         Self::OverlapRunning,
+        Self::JobRunning,
         Self::KeyRevoked,
         Self::LastOperator,
         Self::PreconditionFailed,
@@ -143,6 +146,7 @@ impl Code {
             Self::DefaultProject => "default_project",
             Self::DirectUndecided => "direct_undecided",
             Self::OverlapRunning => "overlap_running",
+            Self::JobRunning => "job_running",
             Self::KeyRevoked => "key_revoked",
             Self::LastOperator => "last_operator",
             Self::PreconditionFailed => "precondition_failed",

@@ -1,9 +1,10 @@
-//! API keys of agents: issue, change, rotate, revoke. Owns `keys`.
+//! API keys of agents: issue, change, rotate, revoke. Owns `keys`; [`notices`] owns `key_notices`.
 //!
 //! A key's id stays the same through rotation; its secret is versioned. Only `revoked` is final.
 
 mod change;
 mod issue;
+pub mod notices;
 mod store;
 
 use sqlx::PgConnection;
