@@ -38,7 +38,7 @@ impl Watch {
     ///
     /// The database cannot be asked; it is told later.
     pub async fn look(&mut self, app: &App) -> db::Result<()> {
-        let jobs = shared_jobs(app.db.reads()).await?;
+        let jobs = shared_jobs(&mut *app.db.reads().acquire().await?).await?;
         for job in &jobs {
             let seen_before = self.late.contains(&job.name);
             if (job.late && seen_before && !job.told_late) || (!job.late && job.told_late) {

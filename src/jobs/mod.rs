@@ -29,7 +29,7 @@ pub use checkpoint::sign as sign_checkpoint;
 pub use lateness::Watch;
 pub use lease::Report;
 pub use schedule::{run_all, run_now, start, watch};
-pub use status::{LATE_AFTER_SECONDS, Status, late_of, look, measure};
+pub use status::{LATE_AFTER_SECONDS, Status, late_of, look, measure, shared_jobs};
 
 /// A job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::app::App;
 use crate::db;
 use crate::jobs::{Job, shared, store};
-use crate::types::clock::BootInstant;
+use crate::types::clock::{BootInstant, Timestamp};
 use crate::types::redacted::without_secrets;
 
 /// A job is late when it is behind its period for longer: what waits for its turn or is tried again is not.
@@ -60,7 +61,7 @@ pub struct Status {
 ///
 /// The database cannot answer.
 pub async fn look(app: &App) -> db::Result<Vec<Status>> {
-    let mut shared = shared_jobs(app.db.reads()).await?;
+    let mut shared = shared_jobs(&mut *app.db.reads().acquire().await?).await?;
     let mut all = Vec::with_capacity(Job::ALL.len());
     for job in Job::ALL {
         if job.is_each_nodes() {
@@ -86,10 +87,10 @@ pub fn late_of(jobs: &[Status]) -> Vec<String> {
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn shared_jobs(pool: &sqlx::PgPool) -> db::Result<Vec<Status>> {
+pub async fn shared_jobs(connection: &mut PgConnection) -> db::Result<Vec<Status>> {
     let names = shared();
     let periods: Vec<i64> = names.iter().filter_map(|name| name.parse().ok()).map(seconds).collect();
-    let rows = store::look(pool, &names, &periods).await?;
+    let rows = store::look(connection, &names, &periods).await?;
     Ok(rows.into_iter().filter_map(|row| Some(of_row(row.name.parse().ok()?, row))).collect())
 }
 
@@ -115,7 +116,7 @@ fn own(app: &App, job: Job) -> Status {
     let lag_seconds = i64::try_from(behind.as_secs()).unwrap_or(i64::MAX);
     let success = last.as_ref().and_then(|last| last.success).map(|(_, at)| at);
     Status {
-        last_success_at: success.map(crate::types::clock::Timestamp::to_utc),
+        last_success_at: success.map(Timestamp::to_utc),
         next_run_at: success.unwrap_or_else(|| app.live.now()).plus(job.period()).to_utc(),
         lag_seconds,
         late: lag_seconds > LATE_AFTER_SECONDS,

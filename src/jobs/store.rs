@@ -149,7 +149,11 @@ pub(super) struct Row {
 
 /// All these jobs, each with its period in seconds, also those that no scheduler ever saw: they are behind since the first of
 /// the running nodes has started.
-pub(super) async fn look(pool: &PgPool, names: &[String], periods: &[i64]) -> db::Result<Vec<Row>> {
+pub(super) async fn look(
+    connection: &mut PgConnection,
+    names: &[String],
+    periods: &[i64],
+) -> db::Result<Vec<Row>> {
     Ok(sqlx::query_as!(
         Row,
         r#"select w.name as "name!", j.last_success_at as "last_success_at?", coalesce(j.next_run_at, authority_now()) as "next_run_at!",
@@ -162,7 +166,7 @@ pub(super) async fn look(pool: &PgPool, names: &[String], periods: &[i64]) -> db
         names,
         periods,
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?)
 }
 

@@ -34,6 +34,8 @@ mod id_jag_consents;
 mod idempotency;
 mod introspection;
 mod issuers;
+mod jobs;
+mod jobs_keys;
 mod keys;
 mod lists;
 mod malformed;

@@ -65,6 +65,15 @@ impl Node {
 
     /// With a way to the database of its own.
     pub async fn start_at(db: &TestDb, options: PgConnectOptions, settings: &[(&str, &str)]) -> Self {
+        Self::begin(db, options, settings, true).await
+    }
+
+    /// As if the scheduler of its jobs had never started.
+    pub async fn start_without_jobs(db: &TestDb) -> Self {
+        Self::begin(db, db.options.clone(), &[], false).await
+    }
+
+    async fn begin(db: &TestDb, options: PgConnectOptions, settings: &[(&str, &str)], scheduled: bool) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let mut env = vec![
@@ -80,7 +89,9 @@ impl Node {
         let running = Running::start(config, Db::new(options), &address.to_string()).expect("it starts");
         let app = Arc::clone(&running.app);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        jobs::start(&app, &tasks, &stop);
+        if scheduled {
+            jobs::start(&app, &tasks, &stop);
+        }
         let served = serve(
             listener,
             None,
