@@ -110,7 +110,7 @@ async fn a_dry_run_changes_nothing_and_says_what_would_be_done() {
     let done = run(&node, &by, "expire", json!({})).await.ok();
     assert_eq!(done["counts"]["assertions_and_proofs"], 7, "{done}");
     assert_eq!(db.count("select count(*) from proofs").await, 0);
-    let asked = "select count(*) from audit_entries where action = 'job.run' and target = 'expire' and body ->> 'dry_run' =";
+    let asked = "select count(*) from audit_log where action = 'job.run' and target = 'expire' and body ->> 'dry_run' =";
     assert_eq!(db.count(&format!("{asked} 'true'")).await, 2);
     assert_eq!(db.count(&format!("{asked} 'false'")).await, 1);
     node.stop().await;
@@ -138,7 +138,7 @@ async fn a_scheduler_that_never_started_is_seen_everywhere_and_told_once() {
     assert!(metrics.contains("mcpa_job_lag_seconds{job=\"keys\"} 86"), "{metrics}");
     assert!(!metrics.contains("mcpa_job_last_success_timestamp_seconds{job=\"keys\"}"), "it never succeeded");
     let told = async |action: &str| {
-        db.count(&format!("select count(*) from audit_entries where action = '{action}'")).await
+        db.count(&format!("select count(*) from audit_log where action = '{action}'")).await
     };
     let mut watches = [Watch::default(), Watch::default()];
     watches[0].look(&node.app).await.expect("looked");
@@ -217,7 +217,7 @@ async fn a_changed_audit_is_found_told_once_and_seen_until_it_is_whole_again() {
         assert_eq!(found["counts"]["findings"], 1, "{found}");
         assert!(found["examples"][0].as_str().unwrap().starts_with("changed: entry 2 of changes"), "{found}");
     }
-    let told = "select count(*) from audit_entries where action = 'audit.broken'";
+    let told = "select count(*) from audit_log where action = 'audit.broken'";
     assert_eq!(db.count(told).await, 1, "once, not at every round");
     node.until("it is ready", async || ready(&node).await.status == 200).await;
     let state = ready(&node).await.json;

@@ -64,7 +64,7 @@ impl Story {
     /// What was told of a key, in order.
     async fn told(&self, key: &str) -> Vec<String> {
         let sql = format!(
-            "select action || case when (body ->> 'old_secret')::boolean then ' old' else '' end as told from audit_entries
+            "select action || case when (body ->> 'old_secret')::boolean then ' old' else '' end as told from audit_log
              where target = '{key}' and actor = 'system' order by at, position"
         );
         let rows = self.db.connection().await.fetch_all(AssertSqlSafe(sql)).await.expect("told");
@@ -82,7 +82,7 @@ impl Story {
     }
 
     async fn distinct(&self) -> (i64, i64) {
-        let notices = "from audit_entries where actor = 'system' and action like 'key.%'";
+        let notices = "from audit_log where actor = 'system' and action like 'key.%'";
         let all = self.db.count(&format!("select count(*) {notices}")).await;
         (all, self.db.count(&format!("select count(distinct (target, action, body ->> 'version')) {notices}")).await)
     }
@@ -237,7 +237,7 @@ async fn three_nodes_that_run_the_jobs_tell_each_notice_once() {
     let server = by.server(&nodes[0]).await;
     let key = by.key(&nodes[0], &server, &["*"]).await;
     let told = async || {
-        db.count(&format!("select count(*) from audit_entries where target = '{}' and actor = 'system'", key.id)).await
+        db.count(&format!("select count(*) from audit_log where target = '{}' and actor = 'system'", key.id)).await
     };
     for (days, notices) in [(76, 1), (7, 2), (6, 3), (1, 4), (1, 4)] {
         nodes[0].advance(&db, days * DAY).await;

@@ -15,7 +15,7 @@ async fn a_batch_of_notices_reads_no_more_than_a_batch_of_many_keys() {
     db.execute(
         "alter table keys disable trigger user;
          alter table secrets disable trigger user;
-         insert into agents (id, name) values ('agt_' || md5('a'), 'a');
+         insert into agents (id, name, project) values ('agt_' || md5('a'), 'a', 'default');
          insert into keys (id, agent_id, environment, direct, expires_in_days)
            select 'key_' || left(md5('m' || n), 12), 'agt_' || md5('a'), 'prod', true, 90 from generate_series(1, 100000) n;
          insert into secrets (owner, version, secret_key, digest, hint, expires_at)
