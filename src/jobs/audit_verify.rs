@@ -10,6 +10,7 @@ use crate::audit::{self, Entry, Reached, Verified};
 use crate::jobs::lease::Run;
 use crate::signing::{self, Purpose};
 use crate::types::caller::Caller;
+use crate::webhooks::{self, Event, EventType};
 
 /// Pages of a thousand entries in one run: a tenth of a second of reading, in which no partition can be dropped.
 const PAGES_MAX: u32 = 20;
@@ -79,6 +80,8 @@ async fn tell(tx: &mut sqlx::PgConnection, verified: &Verified) -> crate::db::Re
     let entry = Entry::new(&Caller::nobody("system".to_owned()), "audit.broken")
         .on("audit")
         .with("findings", verified.findings.len())
-        .with("first", findings);
-    audit::append(tx, &entry).await
+        .with("first", findings.clone());
+    audit::append(tx, &entry).await?;
+    let event = Event::new(EventType::AuditBroken, None).with("findings", verified.findings.len());
+    webhooks::note(tx, &event.with("first", findings)).await
 }

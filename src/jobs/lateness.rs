@@ -10,6 +10,7 @@ use crate::db;
 use crate::jobs::status::{Status, shared_jobs};
 use crate::jobs::store;
 use crate::types::caller::Caller;
+use crate::webhooks::{self, Event, EventType};
 
 /// How often a node looks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -56,10 +57,12 @@ async fn tell(app: &App, job: &Status) -> db::Result<()> {
         return Ok(());
     }
     let action = if job.late { "job.late" } else { "job.recovered" };
-    let entry = Entry::new(&Caller::nobody("system".to_owned()), action)
-        .on(&job.name)
-        .with("lag_seconds", job.lag_seconds);
+    let entry =
+        Entry::new(&Caller::nobody("system".to_owned()), action).on(&job.name).with("lag_seconds", job.lag_seconds);
     audit::append(&mut tx, &entry).await?;
+    let kind = if job.late { EventType::JobLate } else { EventType::JobRecovered };
+    let event = Event::new(kind, None).about(&job.name).with("lag_seconds", job.lag_seconds);
+    webhooks::note(&mut tx, &event).await?;
     app.db.commit_change(tx).await?;
     if job.late {
         tracing::error!(job = job.name, lag_seconds = job.lag_seconds, "a job is late");

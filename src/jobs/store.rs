@@ -94,9 +94,7 @@ pub(super) async fn renew(connection: &mut PgConnection, name: &str, claim: Clai
 
 /// Notes where the job goes on, in the transaction of what it did.
 pub(super) async fn set_place(tx: &mut PgConnection, name: &str, claim: Claim, place: &Value) -> db::Result<()> {
-    sqlx::query!("update jobs set place = $3 where name = $1 and run = $2", name, claim.run, place)
-        .execute(tx)
-        .await?;
+    sqlx::query!("update jobs set place = $3 where name = $1 and run = $2", name, claim.run, place).execute(tx).await?;
     Ok(())
 }
 
@@ -149,11 +147,7 @@ pub(super) struct Row {
 
 /// All these jobs, each with its period in seconds, also those that no scheduler ever saw: they are behind since the first of
 /// the running nodes has started.
-pub(super) async fn look(
-    connection: &mut PgConnection,
-    names: &[String],
-    periods: &[i64],
-) -> db::Result<Vec<Row>> {
+pub(super) async fn look(connection: &mut PgConnection, names: &[String], periods: &[i64]) -> db::Result<Vec<Row>> {
     Ok(sqlx::query_as!(
         Row,
         r#"select w.name as "name!", j.last_success_at as "last_success_at?", coalesce(j.next_run_at, authority_now()) as "next_run_at!",

@@ -110,7 +110,8 @@ async fn a_dry_run_changes_nothing_and_says_what_would_be_done() {
     let done = run(&node, &by, "expire", json!({})).await.ok();
     assert_eq!(done["counts"]["assertions_and_proofs"], 7, "{done}");
     assert_eq!(db.count("select count(*) from proofs").await, 0);
-    let asked = "select count(*) from audit_log where action = 'job.run' and target = 'expire' and body ->> 'dry_run' =";
+    let asked =
+        "select count(*) from audit_log where action = 'job.run' and target = 'expire' and body ->> 'dry_run' =";
     assert_eq!(db.count(&format!("{asked} 'true'")).await, 2);
     assert_eq!(db.count(&format!("{asked} 'false'")).await, 1);
     node.stop().await;
@@ -137,9 +138,10 @@ async fn a_scheduler_that_never_started_is_seen_everywhere_and_told_once() {
     let metrics = other.app.metrics.render();
     assert!(metrics.contains("mcpa_job_lag_seconds{job=\"keys\"} 86"), "{metrics}");
     assert!(!metrics.contains("mcpa_job_last_success_timestamp_seconds{job=\"keys\"}"), "it never succeeded");
-    let told = async |action: &str| {
-        db.count(&format!("select count(*) from audit_log where action = '{action}'")).await
-    };
+    let told =
+        async |action: &str| db.count(&format!("select count(*) from audit_log where action = '{action}'")).await;
+    db.execute("insert into webhooks (id, name, url, events, signature) values ('whk_00000000000000000000000000000000', 'w', 'https://w.example.com', '{*}', 'v1a')").await;
+    let sent = async |kind: &str| db.count(&format!("select count(*) from deliveries where type = '{kind}'")).await;
     let mut watches = [Watch::default(), Watch::default()];
     watches[0].look(&node.app).await.expect("looked");
     assert_eq!(told("job.late").await, 0, "once may be an accident");
@@ -152,6 +154,7 @@ async fn a_scheduler_that_never_started_is_seen_everywhere_and_told_once() {
     watches[1].look(&other.app).await.expect("looked");
     watches[0].look(&node.app).await.expect("looked");
     assert_eq!((told("job.late").await, told("job.recovered").await), (6, 6));
+    assert_eq!((sent("job.late").await, sent("job.recovered").await), (6, 6));
     node.until("both say so", async || {
         ready(&node).await.json["status"] == "ready" && ready(&other).await.json["status"] == "ready"
     })
@@ -169,7 +172,8 @@ async fn a_job_that_fails_says_why_without_secrets_and_recovers() {
     let by = node.operator().await;
     run(&node, &by, "expire", json!({})).await.ok();
     let secret = "q".repeat(64);
-    db.execute("insert into proofs (digest, expires_at) values (sha256('a'), authority_now() - interval '1 hour')").await;
+    db.execute("insert into proofs (digest, expires_at) values (sha256('a'), authority_now() - interval '1 hour')")
+        .await;
     db.execute(&format!(
         "create function no() returns trigger language plpgsql as $$ begin raise exception 'no room for {secret} here'; end $$;
          create trigger no before delete on proofs for each row execute function no();"
@@ -209,7 +213,9 @@ async fn a_changed_audit_is_found_told_once_and_seen_until_it_is_whole_again() {
     let verify = async || run(&node, &by, "audit_verify", json!({})).await.ok();
     assert!(verify().await["counts"]["findings"].is_null());
     let tamper = |from: &str, to: &str| {
-        format!("update audit_entries set body = replace(body::text, '{from}', '{to}')::json where chain = 'changes' and position = 2")
+        format!(
+            "update audit_entries set body = replace(body::text, '{from}', '{to}')::json where chain = 'changes' and position = 2"
+        )
     };
     db.execute(&tamper("\"actor\":", "\"actor\" :")).await;
     for _ in 0..3 {
@@ -237,9 +243,11 @@ async fn a_large_audit_is_verified_piece_by_piece() {
     let node = Node::start_without_jobs(&db).await;
     let by = node.operator().await;
     db.execute("insert into audit_log (chain, body) select 'changes', json_build_object('id', 'evt_' || md5(n::text), 'actor', 'a', 'action', 'b', 'result', 'done') from generate_series(1, 45000) n").await;
-    let verify = async || run(&node, &by, "audit_verify", json!({})).await.ok()["counts"]["entries"].as_i64().unwrap_or(0);
+    let verify =
+        async || run(&node, &by, "audit_verify", json!({})).await.ok()["counts"]["entries"].as_i64().unwrap_or(0);
     assert_eq!((verify().await, verify().await), (20_000, 20_000), "no run reads more");
-    db.execute("update audit_entries set body = '{\"id\": \"evt_x\"}' where chain = 'changes' and position = 44000").await;
+    db.execute("update audit_entries set body = '{\"id\": \"evt_x\"}' where chain = 'changes' and position = 44000")
+        .await;
     assert!(verify().await > 5_000, "it goes on where the last run ended");
     assert!(job(&node, &by, "audit_verify").await["warning"].as_str().unwrap().contains("entry 44000"));
     node.stop().await;

@@ -81,6 +81,20 @@ impl Story {
         self.node.app.observations.flush(&self.node.app.db, self.node.app.live.now(), true).await.expect("written");
     }
 
+    /// A receiver of everything, so that events are kept.
+    async fn webhook(&self) {
+        self.db.execute("insert into webhooks (id, name, url, events, signature) values ('whk_00000000000000000000000000000000', 'w', 'https://w.example.com', '{*}', 'v1a')").await;
+    }
+
+    /// The events of a type about a key, oldest first.
+    async fn events(&self, kind: &str, key: &str) -> Vec<Value> {
+        let sql = format!(
+            "select body from deliveries where type = '{kind}' and body::json #>> '{{data,key_id}}' = '{key}' order by created_at"
+        );
+        let rows = self.db.connection().await.fetch_all(AssertSqlSafe(sql)).await.expect("events");
+        rows.iter().map(|row| serde_json::from_str::<Value>(row.get("body")).expect("JSON")["data"].clone()).collect()
+    }
+
     async fn distinct(&self) -> (i64, i64) {
         let notices = "from audit_log where actor = 'system' and action like 'key.%'";
         let all = self.db.count(&format!("select count(*) {notices}")).await;
@@ -91,6 +105,7 @@ impl Story {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_due_then_reminded_of_then_expired_each_once() {
     let story = Story::new().await;
+    story.webhook().await;
     let key = story.key(json!({})).await;
     story.look().await;
     assert!(story.told(&key.id).await.is_empty());
@@ -103,6 +118,13 @@ async fn a_key_is_due_then_reminded_of_then_expired_each_once() {
     assert_eq!(story.told(&key.id).await, ["key.due", "key.reminder", "key.reminder"]);
     story.advance(DAY).await;
     assert_eq!(story.told(&key.id).await, ["key.due", "key.reminder", "key.reminder", "key.expired"]);
+    let due = story.events("key.due", &key.id).await;
+    assert_eq!(due.len(), 1);
+    assert!((13 * DAY..=14 * DAY).contains(&due[0]["seconds_left"].as_i64().unwrap()), "{due:?}");
+    assert_eq!(
+        (story.events("key.reminder", &key.id).await.len(), story.events("key.expired", &key.id).await.len()),
+        (2, 1)
+    );
     story.advance(365 * DAY).await;
     assert_eq!(story.told(&key.id).await.len(), 4);
     story.rotate(&key, json!({})).await.ok();
@@ -116,6 +138,7 @@ async fn a_key_is_due_then_reminded_of_then_expired_each_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_secret_is_reminded_of_while_it_is_used_and_told_when_it_ends() {
     let story = Story::new().await;
+    story.webhook().await;
     let (lazy, swift) = (story.key(json!({})).await, story.key(json!({})).await);
     for key in [&lazy, &swift] {
         story.used(key).await;
@@ -127,6 +150,13 @@ async fn an_old_secret_is_reminded_of_while_it_is_used_and_told_when_it_ends() {
     story.advance(2 * 3_600).await;
     assert_eq!(story.told(&lazy.id).await, ["key.reminder old"], "half of the overlap is over");
     assert!(story.told(&swift.id).await.is_empty(), "nobody uses the old secret");
+    let reminded = story.events("key.reminder", &lazy.id).await;
+    let [reminder] = &reminded[..] else { panic!("one event: {reminded:?}") };
+    assert_eq!(
+        (&reminder["old_secret"], &reminder["still_used"], &reminder["version"]),
+        (&json!(true), &json!(true), &json!(1))
+    );
+    assert!(reminder["last_used_at"].is_string() && reminder["agent_id"] == lazy.agent, "{reminder}");
     story.advance(11 * 3_600).await;
     assert_eq!(story.told(&lazy.id).await, ["key.reminder old", "key.retired old"]);
     assert_eq!(story.told(&swift.id).await, ["key.retired old"]);
@@ -224,7 +254,11 @@ async fn keys_from_before_the_notices_are_taken_up_and_what_ended_before_is_not_
     story.many(KEYS, 10).await;
     story.db.execute("update secrets set expires_at = authority_now() - interval '1 day' where owner in (select owner from secrets where owner like 'key%' order by owner limit 50); delete from key_notices").await;
     let done = story.run(json!({})).await;
-    assert_eq!((&done["counts"]["looked_at_anew"], &done["counts"]["key.due"]), (&json!(KEYS), &json!(KEYS - 50)), "{done}");
+    assert_eq!(
+        (&done["counts"]["looked_at_anew"], &done["counts"]["key.due"]),
+        (&json!(KEYS), &json!(KEYS - 50)),
+        "{done}"
+    );
     assert_eq!(story.db.count("select count(*) from key_notices where next_at = 'infinity'").await, 50);
     story.node.stop().await;
 }

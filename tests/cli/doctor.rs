@@ -205,7 +205,11 @@ async fn a_late_job_is_found_by_whoever_looks() {
     let node = "insert into nodes (id, history, applied, version, address, secret_keys, feed_kinds) values (gen_random_uuid(), 1, 0, '0', 'elsewhere', '{}', '{}')";
     db.execute(node).await;
     db.shift_clock(86_400).await;
-    Diagnosis::of(&db.settings).says("jobs", "warning", &["the job audit_checkpoint is late", "5 more", "Start the service"]);
+    Diagnosis::of(&db.settings).says(
+        "jobs",
+        "warning",
+        &["the job audit_checkpoint is late", "5 more", "Start the service"],
+    );
     db.execute("update nodes set beat_at = authority_now()").await;
     let never = ["is late", "and 5 more", "GET /v1/jobs", "restart the node"];
     Diagnosis::of(&db.settings).says("jobs", "failure", &never);

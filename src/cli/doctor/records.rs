@@ -221,7 +221,8 @@ fn late_jobs(all: &[Job], runs: bool) -> Check {
     if !runs && all.iter().all(|job| job.warning.is_none()) {
         return Check::warning(NAME, detail, "Start the service: it runs them");
     }
-    let fix = "See `GET /v1/jobs` and the service's log for that job; if the log says nothing of jobs, restart the node";
+    let fix =
+        "See `GET /v1/jobs` and the service's log for that job; if the log says nothing of jobs, restart the node";
     Check::failure(NAME, detail, fix)
 }
 

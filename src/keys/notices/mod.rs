@@ -16,6 +16,7 @@ use crate::db;
 use crate::settings::Settings;
 use crate::types::caller::Caller;
 use crate::types::environment::Environment;
+use crate::webhooks::{self, Event};
 
 pub use step::Notice;
 
@@ -89,6 +90,7 @@ pub async fn tell(
                 audit::open_chain(tx, chain).await?;
             }
             audit::append_to(tx, chain, &entry(row, notice)).await?;
+            webhooks::note(tx, &event(row, notice)).await?;
             told.push(Told { notice, key_id: row.key_id.clone(), version: row.version });
         }
     }
@@ -109,6 +111,21 @@ fn entry(row: &store::Due, notice: Notice) -> Entry {
         entry = entry.with("last_used_at", text(used));
     }
     entry
+}
+
+fn event(row: &store::Due, notice: Notice) -> Event {
+    let event = Event::new(notice.event(), Some(&row.project))
+        .key(&row.key_id)
+        .agent(&row.agent_id)
+        .with("version", row.version)
+        .with("ends_at", text(row.expires_at))
+        .with("seconds_left", (row.expires_at - row.now).whole_seconds().max(0))
+        .with("old_secret", row.is_old());
+    // Of an old secret this says whether somebody still uses it.
+    match row.last_used_at {
+        Some(used) => event.with("last_used_at", text(used)).with("still_used", used > row.newest_at),
+        None => event.with("still_used", false),
+    }
 }
 
 fn text(at: OffsetDateTime) -> String {

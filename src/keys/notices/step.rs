@@ -3,6 +3,7 @@
 use time::{Duration, OffsetDateTime};
 
 use crate::keys::notices::store::Due;
+use crate::webhooks::EventType;
 
 const DAY: i64 = 86_400;
 /// Nobody is reminded of a key that is switched off; whether it still is, is looked at this often.
@@ -22,15 +23,21 @@ pub enum Notice {
 }
 
 impl Notice {
+    /// The event that tells it.
+    #[must_use]
+    pub const fn event(self) -> EventType {
+        match self {
+            Self::Due => EventType::KeyDue,
+            Self::Reminder => EventType::KeyReminder,
+            Self::Retired => EventType::KeyRetired,
+            Self::Expired => EventType::KeyExpired,
+        }
+    }
+
     /// Its name in the audit and in events.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Due => "key.due",
-            Self::Reminder => "key.reminder",
-            Self::Retired => "key.retired",
-            Self::Expired => "key.expired",
-        }
+        self.event().as_str()
     }
 }
 
@@ -159,7 +166,11 @@ mod tests {
         assert_eq!(story(old(day), |_| None), [(Notice::Retired, Duration::ZERO)]);
         assert_eq!(story(old(day), |_| Some(MADE)), [(Notice::Retired, Duration::ZERO)], "used before, not since");
         let half = (Notice::Reminder, Duration::hours(12));
-        assert_eq!(story(old(day), Some), [half, (Notice::Retired, Duration::ZERO)][1..], "not used after the rotation itself");
+        assert_eq!(
+            story(old(day), Some),
+            [half, (Notice::Retired, Duration::ZERO)][1..],
+            "not used after the rotation itself"
+        );
         let used = |now: OffsetDateTime| Some(now + Duration::seconds(1));
         assert_eq!(story(old(day), used), [half, (Notice::Retired, Duration::ZERO)]);
         assert_eq!(story(old(30 * day), used).len(), 4, "a long overlap has all reminders");
