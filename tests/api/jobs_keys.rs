@@ -13,7 +13,6 @@ const KEYS: i64 = 450;
 struct Story {
     db: TestDb,
     node: Node,
-    by: Operator,
     server: Server,
 }
 
@@ -21,21 +20,25 @@ impl Story {
     async fn new() -> Self {
         let db = TestDb::new().await;
         let node = Node::start_without_jobs(&db).await;
-        let by = node.operator().await;
-        let server = by.server(&node).await;
-        Self { db, node, by, server }
+        let server = node.operator().await.server(&node).await;
+        Self { db, node, server }
+    }
+
+    /// A new one each time: operators' keys end too.
+    async fn by(&self) -> Operator {
+        self.node.operator().await
     }
 
     async fn key(&self, more: Value) -> Key {
-        let agent = self.by.agent(&self.node).await;
+        let agent = self.by().await.agent(&self.node).await;
         let mut body = json!({"agent_id": agent, "environment": "prod", "grants": [{"server_id": self.server.id, "permissions": ["*"]}]});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        self.by.key_with(&self.node, body).await
+        self.by().await.key_with(&self.node, body).await
     }
 
     /// Many keys of an agent, each with its secret, that end in so many days.
     async fn many(&self, number: i64, days: i64) {
-        let agent = self.by.agent(&self.node).await;
+        let agent = self.by().await.agent(&self.node).await;
         self.db
             .execute(&format!(
                 "insert into keys (id, agent_id, environment, direct, expires_in_days) select 'key_' || left(md5('m' || n), 12), '{agent}', 'prod', true, 90 from generate_series(1, {number}) n;
@@ -47,7 +50,7 @@ impl Story {
     }
 
     async fn run(&self, body: Value) -> Value {
-        self.by.post(&self.node, "/v1/jobs/keys/run", body).await.ok()
+        self.by().await.post(&self.node, "/v1/jobs/keys/run", body).await.ok()
     }
 
     /// Runs the job twice, so that what is told twice is seen.
@@ -72,7 +75,7 @@ impl Story {
     }
 
     async fn rotate(&self, key: &Key, body: Value) -> Reply {
-        self.by.post(&self.node, &format!("/v1/keys/{}/rotate", key.id), body).await
+        self.by().await.post(&self.node, &format!("/v1/keys/{}/rotate", key.id), body).await
     }
 
     /// Uses a key, and has it written.
@@ -171,10 +174,10 @@ async fn nothing_is_told_of_keys_that_are_revoked_or_switched_off() {
     let story = Story::new().await;
     let (revoked, off) = (story.key(json!({})).await, story.key(json!({})).await);
     story.look().await;
-    story.by.post(&story.node, &format!("/v1/keys/{}/revoke", revoked.id), json!({})).await.ok();
+    story.by().await.post(&story.node, &format!("/v1/keys/{}/revoke", revoked.id), json!({})).await.ok();
     let switch = async |disabled: bool| {
         let path = format!("/v1/keys/{}", off.id);
-        let changed = story.by.patch(&story.node, &path, json!({"disabled": disabled})).await;
+        let changed = story.by().await.patch(&story.node, &path, json!({"disabled": disabled})).await;
         assert!(changed.status.is_success(), "{}", changed.text);
     };
     switch(true).await;
@@ -205,7 +208,7 @@ async fn a_run_that_breaks_off_in_the_middle_is_gone_on_with_and_each_notice_is_
     assert_eq!(story.distinct().await, (400, 400), "what was committed is told");
     story.db.execute("drop trigger no on key_notices").await;
     let other = Node::start_without_jobs(&story.db).await;
-    let done = story.by.post(&other, "/v1/jobs/keys/run", json!({})).await.ok();
+    let done = story.by().await.post(&other, "/v1/jobs/keys/run", json!({})).await.ok();
     assert_eq!(done["counts"]["key.due"], KEYS - 400, "{done}");
     assert_eq!(story.distinct().await, (KEYS, KEYS));
     other.stop().await;

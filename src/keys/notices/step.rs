@@ -52,6 +52,9 @@ pub(super) struct Step {
 }
 
 pub(super) fn of(row: &Due, remind_days: &[i32]) -> Step {
+    if row.revoked {
+        return Step { notice: None, told: row.told_seconds, next: None };
+    }
     let left = (row.expires_at - row.now).whole_seconds();
     if row.expires_at <= row.now {
         let notice = if row.is_old() { Notice::Retired } else { Notice::Expired };

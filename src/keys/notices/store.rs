@@ -33,7 +33,8 @@ impl Due {
     }
 }
 
-/// Versions whose time has come. They are locked, and those that somebody else has locked are left out.
+/// Versions whose time has come. They are locked, and those that somebody else has locked are left out. What belongs to each is
+/// looked up for it alone (`offset 0` keeps a look-up one): a batch must not read whole tables, however it is planned.
 pub(super) async fn due(tx: &mut PgConnection, limit: i64) -> db::Result<Vec<Due>> {
     Ok(sqlx::query_as!(
         Due,
@@ -43,11 +44,11 @@ pub(super) async fn due(tx: &mut PgConnection, limit: i64) -> db::Result<Vec<Due
                   newest.version as "newest!", newest.created_at as "newest_at!", u.last_used_at as "last_used_at?", authority_now() as "now!"
            from (select key_id, version, told_seconds from key_notices where next_at <= authority_now()
                   order by next_at limit $1 for update skip locked) n
-           join secrets s on s.owner = n.key_id and s.version = n.version
-           join keys k on k.id = n.key_id
-           join agents a on a.id = k.agent_id
+           cross join lateral (select * from secrets where owner = n.key_id and version = n.version offset 0) s
+           cross join lateral (select * from keys where id = n.key_id offset 0) k
+           cross join lateral (select * from agents where id = k.agent_id offset 0) a
            cross join lateral (select version, created_at from secrets where owner = n.key_id order by version desc limit 1) newest
-           left join secret_uses u on u.owner = n.key_id and u.version = n.version"#,
+           left join lateral (select * from secret_uses where owner = n.key_id and version = n.version offset 0) u on true"#,
         limit,
     )
     .fetch_all(tx)
