@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A job that failed is tried again after its period, and after this at the latest.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 /// How long [`run_all`] waits for a job that runs already.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// Starts all jobs, and the watch over them, until `stop`. They begin as soon as this node is current.
 ///

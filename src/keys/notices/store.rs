@@ -61,7 +61,7 @@ pub(super) struct Next {
     keys: Vec<String>,
     versions: Vec<i32>,
     told: Vec<Option<i64>>,
-    next: Vec<Option<OffsetDateTime>>,
+    times: Vec<Option<OffsetDateTime>>,
     revoked: Vec<bool>,
 }
 
@@ -70,7 +70,7 @@ impl Next {
         self.keys.push(row.key_id.clone());
         self.versions.push(row.version);
         self.told.push(step.told);
-        self.next.push(step.next);
+        self.times.push(step.next);
         self.revoked.push(row.revoked);
     }
 }
@@ -86,7 +86,7 @@ pub(super) async fn set_next(tx: &mut PgConnection, next: &Next) -> db::Result<(
         &next.keys,
         &next.versions,
         &next.told as &[Option<i64>],
-        &next.next as &[Option<OffsetDateTime>],
+        &next.times as &[Option<OffsetDateTime>],
         &next.revoked,
     )
     .execute(tx)
@@ -110,7 +110,8 @@ pub(super) async fn look_anew(tx: &mut PgConnection, after: &str, last: &str) ->
     let done = sqlx::query!(
         "insert into key_notices as n (key_id, version, told_seconds)
          select s.owner, s.version, case when s.expires_at <= authority_now() then 0 end
-           from keys k join secrets s on s.owner = k.id where k.id > $1 and k.id <= $2 and k.revoked_at is null
+           from keys k cross join lateral (select owner, version, expires_at from secrets where owner = k.id offset 0) s
+          where k.id > $1 and k.id <= $2 and k.revoked_at is null
           order by s.owner, s.version
          on conflict (key_id, version) do update set next_at = authority_now() where n.next_at > authority_now() and n.next_at < 'infinity'",
         after,
