@@ -168,14 +168,11 @@ mod tests {
         let day = 86_400;
         assert_eq!(story(old(day), |_| None), [(Notice::Retired, Duration::ZERO)]);
         assert_eq!(story(old(day), |_| Some(MADE)), [(Notice::Retired, Duration::ZERO)], "used before, not since");
-        let half = (Notice::Reminder, Duration::hours(12));
-        assert_eq!(
-            story(old(day), Some),
-            [half, (Notice::Retired, Duration::ZERO)][1..],
-            "not used after the rotation itself"
-        );
-        let used = |now: OffsetDateTime| Some(now + Duration::seconds(1));
-        assert_eq!(story(old(day), used), [half, (Notice::Retired, Duration::ZERO)]);
+        let rotated = |_| Some(MADE + Duration::days(10));
+        assert_eq!(story(old(day), rotated), [(Notice::Retired, Duration::ZERO)], "used up to the rotation, not since");
+        let used = Some;
+        let told = [(Notice::Reminder, Duration::hours(12)), (Notice::Retired, Duration::ZERO)];
+        assert_eq!(story(old(day), used), told);
         assert_eq!(story(old(30 * day), used).len(), 4, "a long overlap has all reminders");
         assert_eq!(story(old(0), used), [(Notice::Retired, Duration::ZERO)]);
     }
