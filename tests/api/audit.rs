@@ -96,6 +96,7 @@ async fn clients_and_people(s: &mut Story<'_>) {
     let path = format!("/v1/issuers/{}", text(&s.done("add_issuer", Method::POST, "/v1/issuers", body).await, "id"));
     s.done("change_issuer", Method::PATCH, &path, json!({"name": "Builds"})).await;
     s.done("delete_issuer", Method::DELETE, &path, Value::Null).await;
+    s.done("run_job", Method::POST, "/v1/jobs/count/run", json!({})).await;
     let body = json!({"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"});
     let register = s.node.request(Method::POST, "/oauth/register").header("x-request-id", "register").json(&body);
     assert_eq!(s.node.send(register).await.status.as_u16(), 201);
@@ -145,7 +146,6 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds(
     s.done("revoke_session", Method::POST, &format!("/v1/sessions/{id}/revoke"), json!({})).await;
     clients_and_people(s).await;
     s.done("create_revocation", Method::POST, "/v1/revocations", json!({"kind": "all"})).await;
-    s.done("run_job", Method::POST, "/v1/jobs/count/run", json!({})).await;
     s.done("change_settings", Method::PATCH, "/v1/settings", json!({"audit_days": 300})).await;
     // The holder of a key, and the OAuth endpoints.
     let session = holder.session(&node, &server).await;
@@ -208,6 +208,7 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_refuses()
         }
         let path = path
             .replace("/v1/projects/{name}", "/v1/projects/none")
+            .replace("/v1/jobs/{name}", "/v1/jobs/count")
             .replace("{key_id}", "key_000000000000")
             .replace("/v1/projects/{id}", "/v1/projects/none")
             .replace("/v1/operators/{id}", "/v1/operators/opr_000000000000")

@@ -153,8 +153,8 @@ async fn an_old_secret_is_reminded_of_while_it_is_used_and_told_when_it_ends() {
     story.advance(2 * 3_600).await;
     assert_eq!(story.told(&lazy.id).await, ["key.reminder old"], "half of the overlap is over");
     assert!(story.told(&swift.id).await.is_empty(), "nobody uses the old secret");
-    let reminded = story.events("key.reminder", &lazy.id).await;
-    let [reminder] = &reminded[..] else { panic!("one event: {reminded:?}") };
+    let events = story.events("key.reminder", &lazy.id).await;
+    let [reminder] = &events[..] else { panic!("one event: {events:?}") };
     assert_eq!(
         (&reminder["old_secret"], &reminder["still_used"], &reminder["version"]),
         (&json!(true), &json!(true), &json!(1))
