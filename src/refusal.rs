@@ -45,8 +45,14 @@ pub enum Code {
     DirectUndecided,
     /// An overlap of a rotation is still running.
     OverlapRunning,
+    /// No overlap is running.
+    NoOverlap,
     /// The key is revoked, for good.
     KeyRevoked,
+    /// The key may not rotate itself.
+    SelfRotationOff,
+    /// There is a newer secret of the key.
+    NotNewest,
     /// The last operator with all rights stays.
     LastOperator,
     /// The `If-Match` tag is not the current one.
@@ -83,7 +89,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 38] = [
         Self::NotFound,
         Self::InvalidFields,
         Self::InvalidJson,
@@ -102,7 +108,10 @@ impl Code {
         Self::DefaultProject,
         Self::DirectUndecided,
         Self::OverlapRunning,
+        Self::NoOverlap,
         Self::KeyRevoked,
+        Self::SelfRotationOff,
+        Self::NotNewest,
         Self::LastOperator,
         Self::PreconditionFailed,
         Self::CursorInvalid,
@@ -143,7 +152,10 @@ impl Code {
             Self::DefaultProject => "default_project",
             Self::DirectUndecided => "direct_undecided",
             Self::OverlapRunning => "overlap_running",
+            Self::NoOverlap => "no_overlap",
             Self::KeyRevoked => "key_revoked",
+            Self::SelfRotationOff => "self_rotation_off",
+            Self::NotNewest => "not_newest",
             Self::LastOperator => "last_operator",
             Self::PreconditionFailed => "precondition_failed",
             Self::CursorInvalid => "cursor_invalid",

@@ -1,4 +1,4 @@
-//! Removes what is of no more use: rows of expired tokens, spent revocations, sign-ins, authorization requests, old outcomes
+//! Removes what is of no more use: secrets that nobody fetched, rows of expired tokens, spent revocations, sign-ins, authorization requests, old outcomes
 //! and counts, the feed's tail.
 
 use crate::app::App;
@@ -7,6 +7,7 @@ use crate::clients;
 use crate::db;
 use crate::idempotency;
 use crate::issuers;
+use crate::keys;
 use crate::observations;
 use crate::proofs;
 use crate::providers;
@@ -16,7 +17,7 @@ use crate::users;
 
 /// Batches of one run.
 const BATCHES_MAX: usize = 50;
-/// Assertions, proofs and logout tokens of one batch.
+/// Assertions, proofs, logout tokens and links of one batch.
 const TOKENS_MAX: i64 = 1_000;
 /// Clients of one batch. Each is an entry of the feed, and nobody else writes that meanwhile.
 const CLIENTS_MAX: i64 = 100;
@@ -53,6 +54,7 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
             break;
         }
     }
+    claims(app).await?;
     strangers(app).await
 }
 
@@ -65,6 +67,19 @@ async fn people(app: &App) -> anyhow::Result<()> {
             + authorizations::expire(&mut tx).await?
             + providers::expire_logout_tokens(&mut tx, TOKENS_MAX).await?;
         app.db.commit_change(tx).await?;
+        if removed == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Secrets in links that nobody opened in time.
+async fn claims(app: &App) -> anyhow::Result<()> {
+    for _ in 0..BATCHES_MAX {
+        let mut tx = app.db.begin().await?;
+        let removed = keys::claims::expire(&mut tx, TOKENS_MAX).await?;
+        db::commit(tx).await?;
         if removed == 0 {
             break;
         }

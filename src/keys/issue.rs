@@ -54,7 +54,7 @@ pub async fn issue(
     let agent = agents::get(&mut tx, by, &new.agent_id)
         .await
         .map_err(|refused| if refused.cause.is_some() { refused } else { unknown(refused) })?;
-    let longest = settings::get(&mut tx).await?.max_age_days(new.environment);
+    let longest = settings::get(&mut tx).await?.policy(new.environment).max_age_days;
     let days = new.expires_in_days.unwrap_or(longest);
     check(&new, days, longest)?;
     check_roles(&mut tx, by, &new.roles, &[]).await?;
