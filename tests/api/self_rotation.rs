@@ -44,7 +44,7 @@ async fn a_key_renews_itself_and_the_audit_says_that_it_was_the_key() {
     assert!(made["previous"]["last_used_at"].is_string(), "{made}");
     assert!(world.accepts(&key.key).await && world.accepts(&new).await);
     let recorded = format!(
-        "select count(*) from audit_entries where action = 'key.rotated' and actor = '{0}' and target = '{0}' and body ->> 'by' = 'key'",
+        "select count(*) from audit_log where action = 'key.rotated' and actor = '{0}' and target = '{0}' and body ->> 'by' = 'key'",
         key.id
     );
     assert_eq!(world.db.count(&recorded).await, 1);
@@ -71,7 +71,7 @@ async fn guarantee_19_only_a_key_that_may_rotates_itself_and_nothing_else_does()
     next(&world, &key).await;
     world.node
         .until("what was refused is recorded", async || {
-            let refused = "select count(*) from audit_entries where action = 'key.rotated' and result = 'refused' and actor = '{}'";
+            let refused = "select count(*) from audit_log where action = 'key.rotated' and result = 'refused' and actor = '{}'";
             world.db.count(&refused.replace("{}", &key.id)).await == 2
         })
         .await;
