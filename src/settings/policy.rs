@@ -12,9 +12,9 @@ const REASON_BYTES_MAX: usize = 500;
 /// Reminders of one end.
 const REMINDERS_MAX: usize = 8;
 /// The shortest overlap that may be the usual one. In it an agent whose answer was lost asks again with its old secret.
-pub const OVERLAP_SECONDS_MIN: i64 = 600;
+const OVERLAP_SECONDS_MIN: i64 = 600;
 /// The longest overlap.
-pub const OVERLAP_SECONDS_MAX: i64 = 90 * 86_400;
+const OVERLAP_SECONDS_MAX: i64 = 90 * 86_400;
 
 /// How keys of an environment live.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]

@@ -86,7 +86,8 @@ async fn a_link_shows_the_secret_once_and_says_afterwards_who_took_it() {
     assert_eq!((&listed["status"], &listed["opened_ip"]), (&json!("opened"), &json!("192.0.2.44")));
     assert!(listed["opened_at"].is_string() && listed["id"] == made["id"] && listed["version"] == made["version"]);
     assert_eq!(story.sealed().await, 0, "erased");
-    let recorded = "select count(*) from audit_entries where action in ('key.claim_created', 'key.claimed') and result = 'done'";
+    let recorded =
+        "select count(*) from audit_entries where action in ('key.claim_created', 'key.claimed') and result = 'done'";
     assert_eq!(story.world.db.count(recorded).await, 2);
     story.world.node.stop().await;
 }

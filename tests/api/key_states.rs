@@ -117,7 +117,8 @@ async fn a_policy_is_bounded_and_above_ninety_days_somebody_says_why() {
     assert!(set["key_policies"]["dev"].get("reason").is_none());
     wrong(json!({"reason": null}), "reason").await;
     policy(&world, json!({"max_age_days": 90, "reason": null})).await;
-    let recorded = "select count(*) from audit_entries where action = 'settings.changed' and body::text like '%a printer%'";
+    let recorded =
+        "select count(*) from audit_entries where action = 'settings.changed' and body::text like '%a printer%'";
     assert_eq!(world.db.count(recorded).await, 1, "and the audit keeps it");
     world.node.stop().await;
 }
@@ -157,10 +158,8 @@ async fn a_stricter_policy_kills_no_key_silently_and_the_lists_say_which_exceed_
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_secret_holds_at_the_moment_of_use_on_a_node_without_any_job() {
     let db = TestDb::new().await;
-    let nodes = [
-        Node::start_idle(&db, db.options.clone(), &[]).await,
-        Node::start_idle(&db, db.options.clone(), &[]).await,
-    ];
+    let nodes =
+        [Node::start_idle(&db, db.options.clone(), &[]).await, Node::start_idle(&db, db.options.clone(), &[]).await];
     let operator = nodes[0].operator().await;
     let server = operator.server(&nodes[0]).await;
     let key = operator.key(&nodes[0], &server, &["*"]).await;
@@ -168,16 +167,18 @@ async fn the_end_of_a_secret_holds_at_the_moment_of_use_on_a_node_without_any_jo
     let new = operator.post(&nodes[0], &path, json!({"grace_seconds": 3_600})).await.ok()["key"].clone();
     let new = new.as_str().unwrap();
     for node in &nodes {
-        node.until("it knows both", async || server.accepts(node, new).await && server.accepts(node, &key.key).await).await;
+        node.until("it knows both", async || server.accepts(node, new).await && server.accepts(node, &key.key).await)
+            .await;
     }
     let advance = async |seconds: i64| {
         let now = nodes[1].app.live.now().seconds();
         nodes[0].advance(&db, seconds).await;
-        nodes[1].until("it sees the time", async || {
-            nodes[1].app.db.told().here.notify_one();
-            nodes[1].app.live.now().seconds() >= now + seconds
-        })
-        .await;
+        nodes[1]
+            .until("it sees the time", async || {
+                nodes[1].app.db.told().here.notify_one();
+                nodes[1].app.live.now().seconds() >= now + seconds
+            })
+            .await;
     };
     advance(3_600).await;
     for node in &nodes {

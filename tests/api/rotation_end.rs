@@ -54,10 +54,11 @@ async fn guarantee_8_a_rotation_is_taken_back_everywhere_with_what_the_new_secre
     let before = read(&world, &key).await;
     let (new, _) = rotate(&world, &key, json!({"grace_seconds": 3_600})).await;
     let new_session = new.session(&world.node, &world.server).await;
-    other.until("it knows both", async || {
-        world.server.accepts(&other, &new.key).await && world.server.accepts(&other, &new_session).await
-    })
-    .await;
+    other
+        .until("it knows both", async || {
+            world.server.accepts(&other, &new.key).await && world.server.accepts(&other, &new_session).await
+        })
+        .await;
     let back = end(&world, &key, "cancel").await.enforced();
     for node in [&world.node, &other] {
         assert!(!world.server.accepts(node, &new.key).await && !world.server.accepts(node, &new_session).await);
@@ -67,7 +68,8 @@ async fn guarantee_8_a_rotation_is_taken_back_everywhere_with_what_the_new_secre
     assert_eq!((&back["status"], &back["secrets"][0]["version"]), (&json!("active"), &json!(1)));
     world.advance(2 * 3_600).await;
     assert!(world.accepts(&key.key).await, "the overlap is no more");
-    let cancelled = format!("select count(*) from audit_entries where action = 'key.rotation_cancelled' and target = '{}'", key.id);
+    let cancelled =
+        format!("select count(*) from audit_entries where action = 'key.rotation_cancelled' and target = '{}'", key.id);
     assert_eq!(world.db.count(&cancelled).await, 1);
     other.stop().await;
     world.node.stop().await;

@@ -69,9 +69,11 @@ async fn guarantee_19_only_a_key_that_may_rotates_itself_and_nothing_else_does()
     }
     renew(&world, &key.key, json!({"no_such_field": 1})).await.refused(422, "invalid_fields");
     next(&world, &key).await;
-    world.node
+    world
+        .node
         .until("what was refused is recorded", async || {
-            let refused = "select count(*) from audit_log where action = 'key.rotated' and result = 'refused' and actor = '{}'";
+            let refused =
+                "select count(*) from audit_log where action = 'key.rotated' and result = 'refused' and actor = '{}'";
             world.db.count(&refused.replace("{}", &key.id)).await == 2
         })
         .await;

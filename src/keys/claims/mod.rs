@@ -156,7 +156,7 @@ pub async fn open(
     store::opened(&mut tx, &link.id, by.address.map(|address| address.to_string())).await?;
     let entry = Entry::new(&by, "key.claimed").on(&link.key_id).project(&link.project);
     audit::append(&mut tx, &entry.agent(&link.agent_id).key(&link.key_id).with("version", link.version)).await?;
-    db.commit(tx).await?;
+    db.commit_change(tx).await?;
     Ok(Some((link, secret)))
 }
 
