@@ -64,7 +64,10 @@ async fn create_key(store: &Store, new: NewOperator) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{}", issued.credential.reveal())?;
     // The next line of a script uses the key.
     if !crate::feed::spread_from_outside(&store.db, done).await.map_err(Refused::from)? {
-        writeln!(std::io::stderr(), "the key is good, and a node does not know it yet: it may answer 401 for a moment")?;
+        writeln!(
+            std::io::stderr(),
+            "the key is good, and a node does not know it yet: it may answer 401 for a moment"
+        )?;
     }
     Ok(())
 }

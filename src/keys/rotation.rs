@@ -10,6 +10,7 @@ use crate::secrets::{self, Sealing};
 use crate::settings::{self, KeyPolicy};
 use crate::types::caller::Caller;
 use crate::types::credential;
+use crate::webhooks::{self, Event, EventType};
 
 /// What a rotation made.
 #[derive(Debug)]
@@ -63,6 +64,11 @@ pub(super) fn entry(by: &Caller, action: &str, key: &Key) -> Entry {
     Entry::new(by, action).on(&key.id).project(&key.project).agent(&key.agent_id).key(&key.id)
 }
 
+/// What is told of a change of a key's secret.
+pub(super) fn event(kind: EventType, by: &Caller, key: &Key) -> Event {
+    Event::new(kind, Some(&key.project)).key(&key.id).by(by)
+}
+
 /// Makes a new version of a key's secret; the old one lives on for the grace, or as long as the policy says. Brings an expired
 /// key back to life. No version lives longer than the policy allows now.
 ///
@@ -80,6 +86,7 @@ pub async fn rotate(
     let rotated = Locked::new(&mut tx, by.projects(), id).await?.rotate(&mut tx, sealing, grace_seconds).await?;
     let entry = entry(by, "key.rotated", &rotated.key).with("hint", rotated.issued.credential.hint());
     audit::append(&mut tx, &entry).await?;
+    webhooks::note(&mut tx, &event(EventType::KeyRotated, by, &rotated.key)).await?;
     Ok((rotated, db.commit(tx).await?))
 }
 
@@ -125,6 +132,9 @@ pub async fn rotate_self(
         .with("by", "key")
         .with("version", holder.version);
     audit::append(&mut tx, &entry).await?;
+    // Also by mail: an owner who knows of no rotation has lost a key.
+    let event = event(EventType::KeyRotated, by, &rotated.key).with("by", "key").to_owner();
+    webhooks::note(&mut tx, &event).await?;
     Ok((rotated, db.commit(tx).await?))
 }
 
@@ -140,6 +150,7 @@ pub async fn cancel(db: &Db, by: &Caller, id: &str) -> Result<(Key, Done), Refus
     claims::withdraw(&mut tx, id).await?;
     let key = get(&mut tx, by, id).await?;
     audit::append(&mut tx, &entry(by, "key.rotation_cancelled", &key)).await?;
+    webhooks::note(&mut tx, &event(EventType::KeyRotationCancelled, by, &key)).await?;
     Ok((key, db.commit(tx).await?))
 }
 
@@ -154,5 +165,6 @@ pub async fn finish(db: &Db, by: &Caller, id: &str) -> Result<(Key, Done), Refus
     secrets::finish(&mut tx, id).await?;
     let key = get(&mut tx, by, id).await?;
     audit::append(&mut tx, &entry(by, "key.rotation_finished", &key)).await?;
+    webhooks::note(&mut tx, &event(EventType::KeyRetired, by, &key)).await?;
     Ok((key, db.commit(tx).await?))
 }

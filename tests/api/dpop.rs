@@ -184,7 +184,8 @@ async fn who_proves_nothing_else_can_make_us_remember_only_so_many_proofs() {
     let register = world.node.request(Method::POST, "/oauth/register").json(&himself);
     let made = world.node.send(register).await.created();
     let (id, secret) = (text(&made, "client_id"), text(&made, "client_secret"));
-    let form = [("grant_type", "refresh_token"), ("client_id", &id), ("client_secret", &secret), ("refresh_token", "none")];
+    let form =
+        [("grant_type", "refresh_token"), ("client_id", &id), ("client_secret", &secret), ("refresh_token", "none")];
     let held_back = async || {
         while world.node.app.strangers.prove(address).is_ok() {}
         asked(&world.node, &[&prover.proof(&world.node)], &form).await.status == 429

@@ -5,6 +5,7 @@
 //! `TEST_KEYS` is how many keys (2,000 unless set), `TEST_PROCESSES` how many processes beside the node (1), `TEST_SEED` repeats a run.
 
 mod model;
+mod plays;
 mod world;
 
 use std::time::Instant;

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use crate::audit::{self, Entry};
 use crate::db::{self, Db, Done};
 use crate::keys::get;
-use crate::keys::rotation::{Locked, entry};
+use crate::keys::rotation::{Locked, entry, event};
 use crate::refusal::{Checks, Code, Refused};
 use crate::secrets::{self, Sealing};
 use crate::types::caller::Caller;
@@ -19,6 +19,7 @@ use crate::types::id::ClaimId;
 use crate::types::keyring::{Keyring, Place};
 use crate::types::opaque;
 use crate::types::redacted::Secret;
+use crate::webhooks::{self, Event, EventType};
 
 pub use store::{Claim, Link};
 
@@ -102,6 +103,7 @@ pub async fn create(
     let hint = rotated.issued.credential.hint();
     let entry = entry(by, "key.claim_created", &rotated.key).with("claim", id.as_str()).with("hint", hint);
     audit::append(&mut tx, &entry).await?;
+    webhooks::note(&mut tx, &event(EventType::KeyRotated, by, &rotated.key)).await?;
     let made = Made { id, token, expires_at, version, previous: rotated.previous };
     Ok((made, db.commit(tx).await?))
 }
@@ -156,6 +158,9 @@ pub async fn open(
     store::opened(&mut tx, &link.id, by.address.map(|address| address.to_string())).await?;
     let entry = Entry::new(&by, "key.claimed").on(&link.key_id).project(&link.project);
     audit::append(&mut tx, &entry.agent(&link.agent_id).key(&link.key_id).with("version", link.version)).await?;
+    let event = Event::new(EventType::KeyClaimed, Some(&link.project)).key(&link.key_id).by(&by);
+    let from = by.address.map(|address| address.to_string());
+    webhooks::note(&mut tx, &event.with("claim", link.id.as_str()).with("from", from)).await?;
     db.commit_change(tx).await?;
     Ok(Some((link, secret)))
 }
