@@ -1,5 +1,7 @@
 //! The end of a rotation: who still uses the old secret, back to it, or on without it.
 
+use std::cell::{Cell, RefCell};
+
 use serde_json::{Value, json};
 
 use crate::support::actors::text;
@@ -135,6 +137,64 @@ async fn without_an_overlap_there_is_nothing_to_end() {
     assert!(world.accepts(&newer.key).await && !world.accepts(&new.key).await, "a leaked one never comes back");
     world.post(&format!("/v1/keys/{}/revoke", key.id), json!({})).await.enforced();
     end(&world, &key, "cancel").await.refused(409, "key_revoked");
+    world.node.stop().await;
+}
+
+/// A client with the secret that it has now; none when it is over.
+struct Client {
+    held: RefCell<Option<String>>,
+    calls: Cell<u64>,
+}
+
+impl Client {
+    /// Calls a server by a node, with the secret that it has at that moment and with tokens of it, and is never refused.
+    async fn call(&self, world: &World, node: &Node, id: &str) {
+        loop {
+            let Some(own) = self.held.borrow().clone() else { return };
+            assert!(world.server.accepts(node, &own).await, "refused after {} calls", self.calls.get());
+            let key = Key { key: own, id: id.to_owned(), agent: String::new() };
+            let session = key.session(node, &world.server).await;
+            assert!(world.server.accepts(node, &session).await, "its token was refused");
+            self.calls.set(self.calls.get() + 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_swap_in_the_middle_of_the_overlap_see_no_refused_call() {
+    let world = World::new().await;
+    let others = [Node::start(&world.db).await, Node::start(&world.db).await];
+    let key = world.key(&["*"]).await;
+    let nodes = [&world.node, &others[0], &others[1]];
+    for node in nodes {
+        node.until("it knows the key", async || world.server.accepts(node, &key.key).await).await;
+    }
+    // Three clients, each on a node of its own, which swap one after the other.
+    let clients: [Client; 3] = std::array::from_fn(|_| {
+        let held = RefCell::new(Some(key.key.clone()));
+        Client { held, calls: Cell::new(0) }
+    });
+    let calling = nodes.iter().zip(&clients).map(|(node, client)| client.call(&world, node, &key.id));
+    let load = futures_util::future::join_all(calling);
+    let story = async {
+        let (new, made) = rotate(&world, &key, json!({"grace_seconds": 3_600})).await;
+        assert_eq!(made["enforced"]["complete"], true, "every node knows the new one");
+        for client in &clients {
+            world.advance(900).await;
+            *client.held.borrow_mut() = Some(new.key.clone());
+            // What was under way with the old one is done before time goes on.
+            let before = client.calls.get();
+            world.node.until("it goes on", async || client.calls.get() > before + 1).await;
+        }
+        world.advance(900).await;
+        assert!(!world.accepts(&key.key).await, "the old one is over");
+        clients.iter().for_each(|client| *client.held.borrow_mut() = None);
+    };
+    tokio::join!(load, story);
+    assert!(clients.iter().all(|client| client.calls.get() > 3));
+    for node in others {
+        node.stop().await;
+    }
     world.node.stop().await;
 }
 
