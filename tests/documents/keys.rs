@@ -35,9 +35,13 @@ fn a_key_is_renewed_rotated_and_handed_over_with_the_commands_of_the_page() {
     assert_eq!(active(&mut shell, "$OLD"), "True", "the overlap");
     assert_eq!(shell.run("[[ $(< agent.key) != \"$OLD\" ]] && stat -c %a agent.key"), "600");
     // Without a reason it changes nothing.
-    shell.run("cp agent.key before && ./renew-key \"$URL\" agent.key && cmp agent.key before && [[ ! -e agent.key.reply ]]");
+    shell.run(
+        "cp agent.key before && ./renew-key \"$URL\" agent.key && cmp agent.key before && [[ ! -e agent.key.reply ]]",
+    );
     // A file that holds no key is left as it is.
-    shell.run("echo nothing > wrong.key; ! ./renew-key \"$URL\" wrong.key now 2> /dev/null; [[ $(< wrong.key) == nothing ]]");
+    shell.run(
+        "echo nothing > wrong.key; ! ./renew-key \"$URL\" wrong.key now 2> /dev/null; [[ $(< wrong.key) == nothing ]]",
+    );
 
     let said = follow(&mut shell, "By hand");
     assert_eq!(active(&mut shell, "$OLD"), "False", "finished");

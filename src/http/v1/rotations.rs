@@ -96,38 +96,23 @@ pub async fn rotate(
     Ok(Receipted::wait(&app.feed, rotated.into(), done, true).await)
 }
 
-/// Nothing is said of it.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Plain {}
-
 /// Takes a rotation back while its overlap runs: the new secret is dead on every node, with the tokens issued from it, and the old one
 /// has the end again that it had before.
-#[utoipa::path(post, path = "/v1/keys/{id}/rotation/cancel", operation_id = "cancel_rotation", tag = "keys", params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")), request_body = Plain,
+#[utoipa::path(post, path = "/v1/keys/{id}/rotation/cancel", operation_id = "cancel_rotation", tag = "keys", params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")),
     security(("operator" = ["keys:write"])), extensions(("x-scope" = json!("keys:write"))),
     responses((status = 200, description = "The key, and where the end of the new secret holds.", body = Receipted<Key>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Key>), Refusals))]
-pub async fn cancel(
-    by: By<KeysWrite>,
-    State(app): AppState,
-    Id(id): Id<KeyId>,
-    Body(Plain {}): Body<Plain>,
-) -> Result<Receipted<Key>, Problem> {
+pub async fn cancel(by: By<KeysWrite>, State(app): AppState, Id(id): Id<KeyId>) -> Result<Receipted<Key>, Problem> {
     let (key, done) = keys::cancel(&app.db, &by.caller, id.as_str()).await?;
     Ok(Receipted::wait(&app.feed, key, done, true).await)
 }
 
 /// Ends the old secret now, on every node, with the tokens issued from it: `previous` said that nobody uses it, or it shall not wait.
-#[utoipa::path(post, path = "/v1/keys/{id}/rotation/finish", operation_id = "finish_rotation", tag = "keys", params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")), request_body = Plain,
+#[utoipa::path(post, path = "/v1/keys/{id}/rotation/finish", operation_id = "finish_rotation", tag = "keys", params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")),
     security(("operator" = ["keys:write"])), extensions(("x-scope" = json!("keys:write"))),
     responses((status = 200, description = "The key, and where the end of the old secret holds.", body = Receipted<Key>),
               (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<Key>), Refusals))]
-pub async fn finish(
-    by: By<KeysWrite>,
-    State(app): AppState,
-    Id(id): Id<KeyId>,
-    Body(Plain {}): Body<Plain>,
-) -> Result<Receipted<Key>, Problem> {
+pub async fn finish(by: By<KeysWrite>, State(app): AppState, Id(id): Id<KeyId>) -> Result<Receipted<Key>, Problem> {
     let (key, done) = keys::finish(&app.db, &by.caller, id.as_str()).await?;
     Ok(Receipted::wait(&app.feed, key, done, true).await)
 }
