@@ -25,6 +25,7 @@ use crate::secrets::{Rehash, Sealing};
 use crate::sessions::Writer;
 use crate::telemetry::Metrics;
 use crate::types::keyring::Keyring;
+use crate::upkeep::Upkeep;
 
 /// Version of this release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -65,6 +66,8 @@ pub struct App {
     pub failures: Failures,
     /// Bounds what strangers make us do.
     pub strangers: Strangers,
+    /// What this node does by itself.
+    pub upkeep: Upkeep,
     /// The node goes: readiness says so, while requests are still taken.
     pub draining: AtomicBool,
     /// Changes that run: a caller who hangs up cancels none of them, and the service waits for them when it stops.
@@ -140,6 +143,7 @@ impl Running {
             issuers,
             failures: Failures::default(),
             strangers: Strangers::default(),
+            upkeep: Upkeep::new(),
             draining: AtomicBool::new(false),
             changes: TaskTracker::new(),
         };

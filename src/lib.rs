@@ -40,6 +40,7 @@ pub mod observations;
 pub mod feed;
 // The running service.
 mod failures;
+mod upkeep;
 pub mod app;
 pub mod jobs;
 // The doors.

@@ -47,6 +47,8 @@ pub enum Code {
     OverlapRunning,
     /// No overlap is running.
     NoOverlap,
+    /// The job runs already.
+    JobRunning,
     /// The key is revoked, for good.
     KeyRevoked,
     /// The key may not rotate itself.
@@ -89,7 +91,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::NotFound,
         Self::InvalidFields,
         Self::InvalidJson,
@@ -109,6 +111,7 @@ impl Code {
         Self::DirectUndecided,
         Self::OverlapRunning,
         Self::NoOverlap,
+        Self::JobRunning,
         Self::KeyRevoked,
         Self::SelfRotationOff,
         Self::NotNewest,
@@ -153,6 +156,7 @@ impl Code {
             Self::DirectUndecided => "direct_undecided",
             Self::OverlapRunning => "overlap_running",
             Self::NoOverlap => "no_overlap",
+            Self::JobRunning => "job_running",
             Self::KeyRevoked => "key_revoked",
             Self::SelfRotationOff => "self_rotation_off",
             Self::NotNewest => "not_newest",

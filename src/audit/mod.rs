@@ -9,6 +9,7 @@ mod entry;
 mod recent;
 mod recorder;
 mod removal;
+mod resume;
 mod store;
 mod verify;
 
@@ -19,6 +20,7 @@ pub use recent::{RECENT_ENTRIES_MAX, verify_recent};
 pub use recorder::{QUEUE_ENTRIES_MAX, Recorder};
 pub(crate) use recorder::{open_chain, own_chain};
 pub use removal::remove_oldest;
+pub use resume::{Reached, verify_on};
 pub use store::{Filter, Recorded, list, uncovered_since};
 pub use verify::{Finding, Verified, verify};
 

@@ -156,47 +156,70 @@ pub async fn verify(connection: &mut PgConnection, key: &CheckpointKey<'_>, kept
     Ok(verified)
 }
 
-/// Walks one chain from a place on, whose hash is known: each entry against the stored hash of the one before it, so that
-/// one change is one finding.
+/// Walks one chain from a place on, whose hash is known, to its end.
 pub(super) async fn chain_after(
     connection: &mut PgConnection,
     head: &Head,
-    (mut place, mut previous): (i64, Vec<u8>),
+    start: (i64, Vec<u8>),
     verified: &mut Verified,
 ) -> db::Result<()> {
-    let first = place;
-    loop {
-        let page = store::entries_after(connection, &head.chain, place, PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
+    let mut walk = Walk::from(head, start);
+    while walk.page(connection, verified).await? {}
+    walk.end(verified);
+    Ok(())
+}
+
+/// A walk along one chain: each entry against the stored hash of the one before it, so that one change is one finding.
+pub(super) struct Walk<'a> {
+    head: &'a Head,
+    first: i64,
+    pub(super) place: i64,
+    pub(super) previous: Vec<u8>,
+}
+
+impl<'a> Walk<'a> {
+    /// After a place whose hash is known.
+    pub(super) fn from(head: &'a Head, (place, previous): (i64, Vec<u8>)) -> Self {
+        Self { head, first: place, place, previous }
+    }
+
+    /// Goes on by a page. False: there are no more entries.
+    pub(super) async fn page(&mut self, connection: &mut PgConnection, verified: &mut Verified) -> db::Result<bool> {
+        let chain = &self.head.chain;
+        let page = store::entries_after(connection, chain, self.place, PAGE).await?;
+        let more = !page.is_empty();
         for entry in page {
             verified.entries += 1;
-            if entry.position > place + 1 {
-                verified.found(Finding::Removed { chain: head.chain.clone(), from: place + 1, to: entry.position - 1 });
-            } else if link(&previous, &head.chain, entry.position, entry.at_micros, &entry.body) != entry.hash {
+            if entry.position > self.place + 1 {
+                verified.found(Finding::Removed { chain: chain.clone(), from: self.place + 1, to: entry.position - 1 });
+            } else if link(&self.previous, chain, entry.position, entry.at_micros, &entry.body) != entry.hash {
                 verified.found(Finding::Changed {
-                    chain: head.chain.clone(),
+                    chain: chain.clone(),
                     position: entry.position,
                     id: entry.id.clone(),
                 });
             }
-            if entry.position > head.position {
+            if entry.position > self.head.position {
                 verified.found(Finding::Inserted { id: entry.id });
             }
-            place = entry.position;
-            previous = entry.hash;
+            self.place = entry.position;
+            self.previous = entry.hash;
+        }
+        Ok(more)
+    }
+
+    /// What the end of the entries says about the end of the chain.
+    pub(super) fn end(self, verified: &mut Verified) {
+        let Self { head, first, place, previous } = self;
+        if first > head.position {
+            // The chain's end was set back to before what was removed.
+            verified.found(Finding::Disagrees { checkpoint: 0, head: head.clone() });
+        } else if place < head.position {
+            verified.found(Finding::Removed { chain: head.chain.clone(), from: place + 1, to: head.position });
+        } else if place == head.position && place > 0 && hex(&previous) != head.hash {
+            verified.found(Finding::Disagrees { checkpoint: 0, head: head.clone() });
         }
     }
-    if first > head.position {
-        // The chain's end was set back to before what was removed.
-        verified.found(Finding::Disagrees { checkpoint: 0, head: head.clone() });
-    } else if place < head.position {
-        verified.found(Finding::Removed { chain: head.chain.clone(), from: place + 1, to: head.position });
-    } else if place == head.position && place > 0 && hex(&previous) != head.hash {
-        verified.found(Finding::Disagrees { checkpoint: 0, head: head.clone() });
-    }
-    Ok(())
 }
 
 /// What a checkpoint saw, against what is there; or, where that was removed, against what was said then.

@@ -56,6 +56,7 @@ scopes! {
     RevocationsRead = "revocations:read", RevocationsWrite = "revocations:write",
     AuditRead = "audit:read",
     NodesRead = "nodes:read",
+    JobsRead = "jobs:read", JobsWrite = "jobs:write",
     SettingsRead = "settings:read", SettingsWrite = "settings:write",
     GrantsWrite = "grants:write",
 }

@@ -164,7 +164,7 @@ async fn no_such_method() -> Problem {
 pub fn metrics_router(app: &Arc<App>) -> Router {
     let state = Arc::clone(app);
     let render = async move || {
-        crate::jobs::measure(&state);
+        crate::jobs::measure(&state).await;
         ([(header::CONTENT_TYPE, crate::telemetry::CONTENT_TYPE)], state.metrics.render())
     };
     Router::new().route("/metrics", get(render)).fallback(async || Json("see /metrics"))

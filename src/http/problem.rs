@@ -7,13 +7,12 @@ use utoipa::IntoResponses;
 
 use crate::gate::Stale;
 use crate::refusal::{Code, FieldError, Refused};
+use crate::types::redacted::without_secrets;
 
 /// Where the codes are explained.
 const TYPE_PREFIX: &str = "/docs/problems#";
 /// What a caller should wait who met a passing failure.
 const RETRY_AFTER_SECONDS: u64 = 1;
-/// Longer runs of the characters that credentials are made of are not repeated; no name or id of ours is as long.
-const REPEATED_CHARS_MAX: usize = 60;
 
 /// A problem (RFC 9457).
 #[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
@@ -56,6 +55,7 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::InUse
         | Code::DefaultProject
         | Code::OverlapRunning
+        | Code::JobRunning
         | Code::KeyRevoked
         | Code::NoOverlap
         | Code::NotNewest
@@ -93,21 +93,6 @@ impl From<Refused> for Problem {
             retry_after: retry,
         }
     }
-}
-
-/// A refusal may repeat what is wrong, but not a credential that stands where a name belongs: replies are kept by others.
-fn without_secrets(text: &str) -> String {
-    let part_of_one = |found: char| found.is_ascii_alphanumeric() || "_.=+-".contains(found);
-    let (mut plain, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(begin) = rest.find(part_of_one) {
-        let (before, run) = rest.split_at(begin);
-        let end = run.find(|found| !part_of_one(found)).unwrap_or(run.len());
-        let (run, after) = run.split_at(end);
-        plain.push_str(before);
-        plain.push_str(if run.len() > REPEATED_CHARS_MAX { "…" } else { run });
-        rest = after;
-    }
-    plain + rest
 }
 
 fn without_secrets_of(field: FieldError) -> FieldError {

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use crate::app::App;
 use crate::audit::{self, Checkpoint};
 use crate::db::partitions;
+use crate::jobs::lease::Run;
 use crate::signing::Purpose;
 use crate::types::alg::Alg;
 use crate::types::clock::Timestamp;
@@ -15,17 +16,17 @@ pub(super) const NAME: &str = "audit_checkpoint";
 /// `typ` of a checkpoint's JWS.
 const TYP: &str = "mcpa-checkpoint";
 
-pub(super) async fn run(app: &App) -> anyhow::Result<()> {
+pub(super) async fn run(app: &App, run: &mut Run) -> anyhow::Result<()> {
     let mut tx = app.db.begin().await?;
     if !super::only_one(&mut tx, NAME).await? {
         return Ok(());
     }
-    // The first round may not be through yet; the next turn is soon.
-    if app.live.answer(|_| ()).is_err() {
+    let signed = sign(app, &mut tx).await?;
+    run.finish(&app.db, tx).await?;
+    run.count("checkpoints", u64::from(signed.is_some()));
+    if run.is_dry() {
         return Ok(());
     }
-    let signed = sign(app, &mut tx).await?;
-    crate::db::commit(tx).await?;
     if let Some(jws) = signed {
         tracing::info!(target: "audit_checkpoint", jws, "keep this line elsewhere: `audit verify --checkpoint` takes it");
     }
@@ -43,15 +44,17 @@ pub async fn sign(app: &App, tx: &mut sqlx::PgConnection) -> anyhow::Result<Opti
 }
 
 /// Removes the oldest entries of the audit whose time is over. None are, or a checkpoint is being written: false.
-pub(super) async fn remove_oldest(app: &App) -> anyhow::Result<bool> {
+pub(super) async fn remove_oldest(app: &App, run: &Run) -> anyhow::Result<bool> {
     let mut tx = partitions::begin(&app.db).await?;
     if !super::only_one(&mut tx, NAME).await? {
         return Ok(false);
     }
     let signed = with_signer(app, async |signer, now| audit::remove_oldest(&mut tx, signer, now).await).await?;
     let Some(jws) = signed else { return Ok(false) };
-    crate::db::commit(tx).await?;
-    tracing::info!(target: "audit_checkpoint", jws, "entries were removed whose time was over; keep this line like the others");
+    run.finish(&app.db, tx).await?;
+    if !run.is_dry() {
+        tracing::info!(target: "audit_checkpoint", jws, "entries were removed whose time was over; keep this line like the others");
+    }
     Ok(true)
 }
 

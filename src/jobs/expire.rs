@@ -4,9 +4,9 @@
 use crate::app::App;
 use crate::authorizations;
 use crate::clients;
-use crate::db;
 use crate::idempotency;
 use crate::issuers;
+use crate::jobs::lease::Run;
 use crate::keys;
 use crate::observations;
 use crate::proofs;
@@ -15,98 +15,43 @@ use crate::revocations;
 use crate::sessions;
 use crate::users;
 
-/// Batches of one run.
-const BATCHES_MAX: usize = 50;
 /// Assertions, proofs, logout tokens and links of one batch.
 const TOKENS_MAX: i64 = 1_000;
 /// Clients of one batch. Each is an entry of the feed, and nobody else writes that meanwhile.
 const CLIENTS_MAX: i64 = 100;
 
-pub(super) async fn run(app: &App) -> anyhow::Result<()> {
-    let mut tx = app.db.begin().await?;
-    if !super::only_one(&mut tx, "expire").await? {
-        return Ok(());
-    }
-    let settled = revocations::settle(&mut tx).await?;
+pub(super) async fn run(app: &App, run: &mut Run) -> anyhow::Result<()> {
+    let db = &app.db;
+    run.batches(db, "revocations_settled", async |tx| revocations::settle(tx).await).await?;
     // Before an entry that ended them may be forgotten.
-    people(app).await?;
-    idempotency::expire(&mut tx).await?;
-    observations::expire(&mut tx).await?;
-    crate::feed::prune(&mut tx).await?;
-    app.db.commit_change(tx).await?;
-    let mut pruned = 0;
-    for _ in 0..BATCHES_MAX {
-        let mut tx = app.db.begin().await?;
-        let removed = revocations::prune(&mut tx).await?;
-        db::commit(tx).await?;
-        pruned += removed;
-        if removed == 0 {
-            break;
-        }
-    }
-    tracing::debug!(settled, pruned, "spent entries were removed");
+    run.batches(db, "sign_ins", async |tx| {
+        Ok(users::expire_logins(tx).await?
+            + users::expire_consents(tx).await?
+            + authorizations::expire(tx).await?
+            + providers::expire_logout_tokens(tx, TOKENS_MAX).await?)
+    })
+    .await?;
+    run.batches(db, "outcomes", async |tx| {
+        Ok(idempotency::expire(tx).await? + observations::expire(tx).await? + crate::feed::prune(tx).await?)
+    })
+    .await?;
+    run.batches(db, "revocations", async |tx| revocations::prune(tx).await).await?;
     let before = super::partitions::sessions_before(app);
-    for _ in 0..BATCHES_MAX {
-        let mut tx = app.db.begin().await?;
-        let removed = sessions::expire(&mut tx, before).await? + sessions::refresh::expire(&mut tx).await?;
-        db::commit(tx).await?;
-        if removed == 0 {
-            break;
-        }
-    }
-    claims(app).await?;
-    strangers(app).await
-}
-
-/// Sign-ins and consents that are over, and requests on their way.
-async fn people(app: &App) -> anyhow::Result<()> {
-    for _ in 0..BATCHES_MAX {
-        let mut tx = app.db.begin().await?;
-        let removed = users::expire_logins(&mut tx).await? + users::expire_consents(&mut tx).await?;
-        let removed = removed
-            + authorizations::expire(&mut tx).await?
-            + providers::expire_logout_tokens(&mut tx, TOKENS_MAX).await?;
-        app.db.commit_change(tx).await?;
-        if removed == 0 {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Secrets in links that nobody opened in time.
-async fn claims(app: &App) -> anyhow::Result<()> {
-    for _ in 0..BATCHES_MAX {
-        let mut tx = app.db.begin().await?;
-        let removed = keys::claims::expire(&mut tx, TOKENS_MAX).await?;
-        db::commit(tx).await?;
-        if removed == 0 {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Assertions and proofs that are over, and clients that registered themselves and that nobody agreed to.
-async fn strangers(app: &App) -> anyhow::Result<()> {
-    for _ in 0..BATCHES_MAX {
-        let mut tx = app.db.begin().await?;
-        let removed = clients::expire_assertions(&mut tx, TOKENS_MAX).await?
-            + issuers::expire_assertions(&mut tx, TOKENS_MAX).await?
-            + proofs::expire(&mut tx, TOKENS_MAX).await?;
-        db::commit(tx).await?;
-        if removed == 0 {
-            break;
-        }
-    }
-    for _ in 0..BATCHES_MAX {
-        let mut tx = app.db.begin().await?;
-        let removed = clients::sweep(&mut tx, CLIENTS_MAX).await?;
-        app.db.commit_change(tx).await?;
-        if removed == 0 {
-            break;
-        }
-        tracing::info!(removed, "clients were forgotten that nobody agreed to");
+    run.batches(db, "tokens", async move |tx| {
+        Ok(sessions::expire(tx, before).await? + sessions::refresh::expire(tx).await?)
+    })
+    .await?;
+    run.batches(db, "claims", async |tx| keys::claims::expire(tx, TOKENS_MAX).await).await?;
+    run.batches(db, "assertions_and_proofs", async |tx| {
+        Ok(clients::expire_assertions(tx, TOKENS_MAX).await?
+            + issuers::expire_assertions(tx, TOKENS_MAX).await?
+            + proofs::expire(tx, TOKENS_MAX).await?)
+    })
+    .await?;
+    // Clients that registered themselves and that nobody agreed to.
+    let forgotten = run.batches(db, "clients", async |tx| clients::sweep(tx, CLIENTS_MAX).await).await?;
+    if forgotten > 0 && !run.is_dry() {
+        tracing::info!(forgotten, "clients were forgotten that nobody agreed to");
     }
     Ok(())
 }

@@ -1,167 +1,145 @@
-//! What happens without being asked: each job with its period. A job that only one node should do takes a lock in the
-//! database for the time of its transaction; the others skip that turn.
+//! What happens without being asked: each job with its period. Most are done by one node at a time, which holds a lease; some
+//! by each node for itself. Owns `jobs`.
+//!
+//! A job goes on where the one before it got to, in bounded batches, and may be killed at any point. Whether one is late is
+//! found by whoever looks ([`look`]), never by the scheduler, which may not run at all.
 
+mod audit_verify;
 mod checkpoint;
+mod count;
 mod expire;
+mod keys;
+mod lease;
+mod lateness;
 mod partitions;
+mod schedule;
 mod signing;
+mod status;
+mod store;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::str::FromStr;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use futures_util::future::BoxFuture;
 
 use crate::app::App;
-use crate::gate::Live;
-use crate::gate::key_state;
-use crate::types::environment::Environment;
-use crate::types::key_state::KeyState;
+use crate::jobs::lease::Run;
 
 pub use checkpoint::sign as sign_checkpoint;
-
-/// How often a job that has not begun looks whether this node is current.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+pub use lateness::Watch;
+pub use lease::Report;
+pub use schedule::{run_all, run_now, start, watch};
+pub use status::{LATE_AFTER_SECONDS, Status, late_of, look, measure, shared_jobs};
 
 /// A job.
-#[derive(Clone, Copy)]
-enum Job {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
     /// Writes last uses and counts.
     Observations,
     /// Signs where the audit's chains stand.
     Checkpoint,
+    /// Verifies the audit's chains.
+    AuditVerify,
     /// Makes, publishes and retires signing keys.
     Signing,
     /// Makes and drops the partitions of what grows.
     Partitions,
     /// Removes what is of no more use.
     Expire,
+    /// Tells of keys that end.
+    Keys,
     /// Counts keys for metrics.
     Count,
 }
 
 impl Job {
-    const ALL: [Self; 6] =
-        [Self::Observations, Self::Checkpoint, Self::Signing, Self::Partitions, Self::Expire, Self::Count];
+    /// Every job.
+    pub const ALL: [Self; 8] = [
+        Self::Observations,
+        Self::Checkpoint,
+        Self::AuditVerify,
+        Self::Signing,
+        Self::Partitions,
+        Self::Expire,
+        Self::Keys,
+        Self::Count,
+    ];
 
-    const fn name(self) -> &'static str {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Observations => "observations",
             Self::Checkpoint => checkpoint::NAME,
+            Self::AuditVerify => "audit_verify",
             Self::Signing => "signing_keys",
             Self::Partitions => "partitions",
             Self::Expire => "expire",
+            Self::Keys => "keys",
             Self::Count => "count",
         }
     }
 
-    const fn period(self) -> Duration {
+    /// What it is for.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Observations => "Writes last uses and counts.",
+            Self::Checkpoint => "Signs where the audit's chains stand.",
+            Self::AuditVerify => "Reads the audit's chains, some entries at a time, and finds what was changed.",
+            Self::Signing => "Makes, publishes and retires signing keys.",
+            Self::Partitions => "Makes and drops the partitions of what grows.",
+            Self::Expire => "Removes what is of no more use.",
+            Self::Keys => "Tells of keys that are due, end soon or have ended.",
+            Self::Count => "Counts keys for metrics.",
+        }
+    }
+
+    /// How often it runs.
+    #[must_use]
+    pub const fn period(self) -> Duration {
         match self {
             Self::Observations => Duration::from_secs(1),
             Self::Checkpoint => Duration::from_secs(10),
-            Self::Signing | Self::Partitions | Self::Count => Duration::from_mins(1),
+            Self::Signing | Self::Partitions | Self::Keys | Self::AuditVerify | Self::Count => Duration::from_mins(1),
             Self::Expire => Duration::from_secs(30),
         }
     }
 
-    async fn run(self, app: &App) -> anyhow::Result<()> {
+    /// Each node does it for itself: it is about what this node has in memory.
+    #[must_use]
+    pub const fn is_each_nodes(self) -> bool {
+        matches!(self, Self::Observations | Self::Count)
+    }
+
+    fn run<'a>(self, app: &'a App, run: &'a mut Run) -> BoxFuture<'a, anyhow::Result<()>> {
         match self {
-            Self::Observations => Ok(app.observations.flush(&app.db, app.live.now(), false).await?),
-            Self::Checkpoint => checkpoint::run(app).await,
-            Self::Signing => signing::run(app).await,
-            Self::Partitions => partitions::run(app).await,
-            Self::Expire => expire::run(app).await,
-            Self::Count => count(app).await,
+            Self::Observations => Box::pin(count::flush(app, run)),
+            Self::Checkpoint => Box::pin(checkpoint::run(app, run)),
+            Self::AuditVerify => Box::pin(audit_verify::run(app, run)),
+            Self::Signing => Box::pin(signing::run(app, run)),
+            Self::Partitions => Box::pin(partitions::run(app, run)),
+            Self::Expire => Box::pin(expire::run(app, run)),
+            Self::Keys => Box::pin(keys::run(app, run)),
+            Self::Count => Box::pin(count::run(app, run)),
         }
     }
 }
 
-/// Starts all jobs. Each runs as soon as this node is current, then on its period, until `stop`.
-///
-/// At `stop`, open streams end too: nothing else would tell them, and the service waits for its requests.
-pub fn start(app: &Arc<App>, tasks: &TaskTracker, stop: &CancellationToken) {
-    let (feed, stopped) = (app.feed.clone(), stop.clone());
-    tasks.spawn(async move {
-        stopped.cancelled().await;
-        feed.end_subscriptions();
-    });
-    for job in Job::ALL {
-        let (app, stop) = (Arc::clone(app), stop.clone());
-        tasks.spawn(async move {
-            if stop.run_until_cancelled(current(&app)).await.is_none() {
-                return;
-            }
-            loop {
-                match job.run(&app).await {
-                    Ok(()) => app.metrics.set_job_success(job.name(), app.live.now().seconds()),
-                    Err(error) => tracing::warn!(job = job.name(), %error, "a job failed; it is tried again"),
-                }
-                if stop.run_until_cancelled(tokio::time::sleep(job.period())).await.is_none() {
-                    return;
-                }
-            }
-        });
+impl FromStr for Job {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|job| job.name() == name).ok_or("there is no such job")
     }
 }
 
-/// Waits until this node answers: what a job makes before must not be what other nodes cannot read.
-async fn current(app: &App) {
-    while app.live.answer(|_| ()).is_err() {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+/// The names of the jobs of one node, for statements.
+fn shared() -> Vec<String> {
+    Job::ALL.into_iter().filter(|job| !job.is_each_nodes()).map(|job| job.name().to_owned()).collect()
 }
 
-/// Runs every job once, now: after the service has started, so that nothing waits for a first period.
-///
-/// # Errors
-///
-/// One of them failed.
-pub async fn run_all(app: &App) -> anyhow::Result<()> {
-    for job in Job::ALL {
-        job.run(app).await?;
-    }
-    Ok(())
-}
-
-/// Whether this transaction may do a job that only one node should do now.
+/// Whether this transaction may do what only one may do at a time, also beside nodes of a release that knows no leases.
 async fn only_one(tx: &mut sqlx::PgConnection, job: &str) -> crate::db::Result<bool> {
     crate::db::try_lock(tx, &format!("job {job}")).await
-}
-
-/// Sets what is read from memory when metrics are asked for.
-pub fn measure(app: &App) {
-    let round = app.live.round();
-    app.metrics.set_lease_remaining(round.remaining());
-    let lag = crate::types::clock::BootInstant::now().since(round.sent);
-    app.metrics.set_feed(u64::try_from(round.position.number).unwrap_or(0), lag);
-    app.metrics.set_stream_subscribers(app.feed.subscribers());
-    app.metrics.set_audit_queue_depth(app.recorder.waiting());
-    let (idle, all) = (app.db.reads().num_idle(), app.db.reads().size());
-    app.metrics.set_db_pool_connections("idle", u64::try_from(idle).unwrap_or(0));
-    app.metrics.set_db_pool_connections("used", u64::from(all).saturating_sub(u64::try_from(idle).unwrap_or(0)));
-}
-
-/// Away from the threads that answer: a million keys take a while.
-async fn count(app: &App) -> anyhow::Result<()> {
-    let live = Arc::clone(&app.live);
-    let counts = tokio::task::spawn_blocking(move || states(&live)).await?;
-    for environment in [Environment::Prod, Environment::Dev] {
-        for state in KeyState::ALL {
-            let number = counts.get(&(environment, state)).copied().unwrap_or(0);
-            app.metrics.set_keys(environment.as_str(), state.as_str(), number);
-        }
-    }
-    Ok(())
-}
-
-/// How many keys there are of each environment and state.
-fn states(live: &Live) -> HashMap<(Environment, KeyState), u64> {
-    let (now, memory, settings) = (live.now(), live.memory(), live.settings.load());
-    let mut counts = HashMap::new();
-    for (_, key) in memory.keys.iter() {
-        let state = key_state(&memory, &settings, key, now);
-        *counts.entry((key.environment, state)).or_default() += 1;
-    }
-    counts
 }

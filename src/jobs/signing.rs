@@ -3,22 +3,24 @@
 
 use std::collections::HashSet;
 
+use sqlx::PgConnection;
+
 use crate::app::App;
+use crate::jobs::lease::Run;
 use crate::providers;
 use crate::signing::{self, Purpose};
 use crate::types::alg::Alg;
 
-pub(super) async fn run(app: &App) -> anyhow::Result<()> {
-    // Before the first round it is not known which secret key the other nodes can open.
-    if app.live.answer(|_| ()).is_err() {
-        return Ok(());
-    }
+pub(super) async fn run(app: &App, run: &mut Run) -> anyhow::Result<()> {
+    // Without a current round it is not known which secret key the other nodes can open.
+    anyhow::ensure!(app.live.answer(|_| ()).is_ok(), "this node is not current");
     let secret_key = app.feed.secret_key();
     let sealing = app.sealing(&secret_key);
     let mut tx = app.db.begin().await?;
     if !super::only_one(&mut tx, "signing_keys").await? {
         return Ok(());
     }
+    let before = known(&mut tx).await?;
     // In the order in which a starting node takes the locks; the other way round the two would wait for each other.
     signing::ensure(&mut tx, sealing, Purpose::Session, Alg::EdDsa).await?;
     signing::ensure(&mut tx, sealing, Purpose::Checkpoint, Alg::EdDsa).await?;
@@ -28,7 +30,12 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     }
     signing::tidy(&mut tx, sealing).await?;
     providers::reseal(&mut tx, sealing).await?;
-    app.db.commit_change(tx).await?;
+    let made = known(&mut tx).await?.saturating_sub(before);
+    run.finish(&app.db, tx).await?;
+    run.count("signing_keys_made", u64::try_from(made).unwrap_or(0));
+    if run.is_dry() {
+        return Ok(());
+    }
     let now = app.live.now();
     let signers = app.feed.signers();
     for alg in [Alg::EdDsa, Alg::Es256, Alg::Rs256] {
@@ -37,4 +44,10 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How many keys are known, also those that sign no more.
+async fn known(tx: &mut PgConnection) -> crate::db::Result<usize> {
+    let sessions = signing::public_of(tx, Purpose::Session).await?.len();
+    Ok(sessions + signing::public_of(tx, Purpose::Checkpoint).await?.len())
 }

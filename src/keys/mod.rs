@@ -1,4 +1,4 @@
-//! API keys of agents: issue, change, rotate, revoke. Owns `keys`.
+//! API keys of agents: issue, change, rotate, revoke. Owns `keys`; [`notices`] owns `key_notices`.
 //!
 //! A key's id stays the same through rotation; its secret is versioned. Only `revoked` is final.
 
@@ -7,6 +7,7 @@ pub mod claims;
 mod issue;
 mod loading;
 mod rotation;
+pub mod notices;
 mod store;
 
 use sqlx::PgConnection;

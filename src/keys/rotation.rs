@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 
 use crate::audit::{self, Entry};
 use crate::db::{Db, Done};
-use crate::keys::{Key, claims, complete, environment, get, store};
+use crate::keys::{Key, claims, complete, environment, get, notices, store};
 use crate::refusal::{Code, Refused};
 use crate::secrets::{self, Sealing};
 use crate::settings::{self, KeyPolicy};
@@ -147,6 +147,7 @@ pub async fn cancel(db: &Db, by: &Caller, id: &str) -> Result<(Key, Done), Refus
     let mut tx = db.begin().await?;
     Locked::new(&mut tx, by.projects(), id).await?;
     secrets::cancel(&mut tx, id).await?;
+    notices::told_nothing(&mut tx, id).await?;
     claims::withdraw(&mut tx, id).await?;
     let key = get(&mut tx, by, id).await?;
     audit::append(&mut tx, &entry(by, "key.rotation_cancelled", &key)).await?;
@@ -165,6 +166,6 @@ pub async fn finish(db: &Db, by: &Caller, id: &str) -> Result<(Key, Done), Refus
     secrets::finish(&mut tx, id).await?;
     let key = get(&mut tx, by, id).await?;
     audit::append(&mut tx, &entry(by, "key.rotation_finished", &key)).await?;
-    webhooks::note(&mut tx, &event(EventType::KeyRetired, by, &key)).await?;
+    // That the old secret has ended is told by the job that tells of every end.
     Ok((key, db.commit(tx).await?))
 }

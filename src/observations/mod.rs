@@ -178,6 +178,15 @@ impl Observations {
         }
     }
 
+    /// How many things wait to be written, now or later.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        let memory = self.lock();
+        let uses = memory.uses.values().filter(|last| last.place.at > last.written).count();
+        let all = memory.counts.len() + uses + memory.rehashes.len() + memory.shown.len();
+        u64::try_from(all).unwrap_or(u64::MAX)
+    }
+
     /// Writes what is due: refusals at once, last uses and successes once a minute, everything when `all`.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ const CIDRS_MAX: usize = 100;
 const PROJECTS_MAX: usize = 100;
 
 /// The nouns of `/v1` that scopes are made of.
-pub const NOUNS: [&str; 15] = [
+pub const NOUNS: [&str; 16] = [
     "projects",
     "operators",
     "servers",
@@ -43,6 +43,7 @@ pub const NOUNS: [&str; 15] = [
     "revocations",
     "audit",
     "nodes",
+    "jobs",
     "settings",
 ];
 

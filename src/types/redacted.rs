@@ -1,8 +1,11 @@
-//! A value that must not be printed: wiped from memory when dropped, hidden in debug output.
+//! A value that must not be printed: wiped from memory when dropped, hidden in debug output. And text that may hold one.
 
 use std::fmt;
 
 use zeroize::{Zeroize, Zeroizing};
+
+/// Longer runs of the characters that credentials are made of are not repeated; no name or id of ours is as long.
+const REPEATED_CHARS_MAX: usize = 60;
 
 /// A secret value. It has no `Display` and no serialisation, its `Debug` shows nothing of it, and its
 /// memory is overwritten when it is dropped. The one way to the content is [`Secret::reveal`].
@@ -26,6 +29,22 @@ impl<T: Zeroize> fmt::Debug for Secret<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
     }
+}
+
+/// A refusal or an error may repeat what is wrong, but not a credential that stands where a name belongs: others keep it.
+#[must_use]
+pub fn without_secrets(text: &str) -> String {
+    let part_of_one = |found: char| found.is_ascii_alphanumeric() || "_.=+-".contains(found);
+    let (mut plain, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(begin) = rest.find(part_of_one) {
+        let (before, run) = rest.split_at(begin);
+        let end = run.find(|found| !part_of_one(found)).unwrap_or(run.len());
+        let (run, after) = run.split_at(end);
+        plain.push_str(before);
+        plain.push_str(if run.len() > REPEATED_CHARS_MAX { "…" } else { run });
+        rest = after;
+    }
+    plain + rest
 }
 
 #[cfg(test)]

@@ -149,6 +149,7 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds(
     s.done("revoke_session", Method::POST, &format!("/v1/sessions/{id}/revoke"), json!({})).await;
     clients_and_people(s).await;
     s.done("create_revocation", Method::POST, "/v1/revocations", json!({"kind": "all"})).await;
+    s.done("run_job", Method::POST, "/v1/jobs/count/run", json!({})).await;
     s.done("change_settings", Method::PATCH, "/v1/settings", json!({"audit_days": 300})).await;
     // The holder of a key, and the OAuth endpoints.
     let session = holder.session(&node, &server).await;

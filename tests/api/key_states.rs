@@ -158,8 +158,7 @@ async fn a_stricter_policy_kills_no_key_silently_and_the_lists_say_which_exceed_
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_secret_holds_at_the_moment_of_use_on_a_node_without_any_job() {
     let db = TestDb::new().await;
-    let nodes =
-        [Node::start_idle(&db, db.options.clone(), &[]).await, Node::start_idle(&db, db.options.clone(), &[]).await];
+    let nodes = [Node::start_without_jobs(&db).await, Node::start_without_jobs(&db).await];
     let operator = nodes[0].operator().await;
     let server = operator.server(&nodes[0]).await;
     let key = operator.key(&nodes[0], &server, &["*"]).await;

@@ -36,6 +36,8 @@ mod idempotency;
 mod introspection;
 mod issuers;
 mod key_states;
+mod jobs;
+mod jobs_keys;
 mod keys;
 mod lists;
 mod malformed;

@@ -16,7 +16,7 @@ use crate::support::description::operations;
 use crate::support::{Node, Operator, TestDb};
 
 /// What concerns the whole installation is for operators on all projects; these say so, whatever they are asked about.
-const WHOLE: [&str; 20] = [
+const WHOLE: [&str; 23] = [
     "create_project",
     "change_project",
     "delete_project",
@@ -35,6 +35,9 @@ const WHOLE: [&str; 20] = [
     "get_user",
     "change_user",
     "list_nodes",
+    "list_jobs",
+    "get_job",
+    "run_job",
     "get_settings",
     "change_settings",
 ];

@@ -33,6 +33,7 @@ async fn a_sound_service_is_found_sound_beside_it_and_without_it() {
         "signing_keys",
         "audit_checkpoint",
         "audit_chain",
+        "jobs",
         "service",
         "public_url",
         "issuer",
@@ -195,6 +196,28 @@ async fn a_late_checkpoint_is_found() {
     Diagnosis::of(&db.settings).says("audit_checkpoint", "warning", &["late", "Start the service"]);
     db.execute("insert into nodes (id, history, applied, version, address, secret_keys, feed_kinds) values (gen_random_uuid(), 1, 0, '0', 'elsewhere', '{}', '{}')").await;
     Diagnosis::of(&db.settings).says("audit_checkpoint", "failure", &["late", "job `audit_checkpoint`"]);
+}
+
+#[tokio::test]
+async fn a_late_job_is_found_by_whoever_looks() {
+    let db = TestDb::new().await;
+    Diagnosis::of(&db.settings).says("jobs", "ok", &["none of 6 is late"]);
+    let node = "insert into nodes (id, history, applied, version, address, secret_keys, feed_kinds) values (gen_random_uuid(), 1, 0, '0', 'elsewhere', '{}', '{}')";
+    db.execute(node).await;
+    db.shift_clock(86_400).await;
+    Diagnosis::of(&db.settings).says(
+        "jobs",
+        "warning",
+        &["the job audit_checkpoint is late", "5 more", "Start the service"],
+    );
+    db.execute("update nodes set beat_at = authority_now()").await;
+    let never = ["is late", "and 5 more", "GET /v1/jobs", "restart the node"];
+    Diagnosis::of(&db.settings).says("jobs", "failure", &never);
+    db.execute("insert into jobs (name, last_success_at, last_error) select n, case when n <> 'expire' then authority_now() end, 'no room'
+                  from unnest(array['audit_checkpoint', 'audit_verify', 'signing_keys', 'partitions', 'expire', 'keys']) as n").await;
+    Diagnosis::of(&db.settings).says("jobs", "ok", &[]);
+    db.execute("update jobs set created_at = created_at - interval '1 day'").await;
+    Diagnosis::of(&db.settings).says("jobs", "failure", &["the job expire is late by 86", "no room"]);
 }
 
 #[tokio::test]

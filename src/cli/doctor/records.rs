@@ -12,6 +12,7 @@ use crate::cli::store::{SECRET_KEYS_FILE, read_secret_keys};
 use crate::config::Config;
 use crate::db;
 use crate::db::condition::clock;
+use crate::jobs::{self, Status as Job};
 use crate::nodes::{self, Node};
 use crate::secrets::{self, InUse};
 use crate::servers;
@@ -48,6 +49,7 @@ pub(super) async fn look(
     }
     report.add(checkpoints(audit::uncovered_since(connection).await?, now, !running.is_empty()));
     report.add(chains(connection).await?);
+    report.add(late_jobs(&jobs::shared_jobs(connection).await?, !running.is_empty()));
     let published = signing::public_of(connection, Purpose::Session).await?;
     Ok(Some(published.into_iter().map(|key| key.kid).collect()))
 }
@@ -198,6 +200,30 @@ async fn chains(connection: &mut PgConnection) -> db::Result<Check> {
     };
     let fix = "Somebody changed the database past the service: keep a copy, then run `mcp-authority audit verify` for all of it";
     Ok(Check::failure("audit_chain", format!("{first}{others} (of {read})"), fix))
+}
+
+/// Whoever looks finds it: the nodes that run may be the ones whose jobs do not.
+fn late_jobs(all: &[Job], runs: bool) -> Check {
+    const NAME: &str = "jobs";
+    let wrong = jobs::late_of(all);
+    let Some(first) = wrong.first() else {
+        return Check::ok(NAME, format!("none of {} is late", all.len()));
+    };
+    let errors = all.iter().filter(|job| job.late).filter_map(|job| job.last_error.as_deref());
+    let errors: BTreeSet<&str> = errors.collect();
+    let mut detail = match wrong.len() - 1 {
+        0 => first.clone(),
+        more => format!("{first}, and {more} more"),
+    };
+    for error in errors {
+        detail = format!("{detail}; {error}");
+    }
+    if !runs && all.iter().all(|job| job.warning.is_none()) {
+        return Check::warning(NAME, detail, "Start the service: it runs them");
+    }
+    let fix =
+        "See `GET /v1/jobs` and the service's log for that job; if the log says nothing of jobs, restart the node";
+    Check::failure(NAME, detail, fix)
 }
 
 #[cfg(test)]

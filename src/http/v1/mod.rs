@@ -8,6 +8,7 @@ pub mod clients;
 pub mod consents;
 pub mod flows;
 pub mod issuers;
+pub mod jobs;
 pub mod keys;
 pub mod nodes;
 pub mod operators;
@@ -77,5 +78,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(audit::list))
         .routes(routes!(audit::checkpoints))
         .routes(routes!(nodes::list))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::get))
+        .routes(routes!(jobs::run))
         .routes(routes!(settings::get, settings::change))
 }

@@ -235,6 +235,16 @@ impl Metrics {
         self.upkeep.jobs.get_or_create(&OfJob { job }).set(at_seconds);
     }
 
+    /// How long a job has been due without success.
+    pub fn set_job_lag(&self, job: &'static str, seconds: i64) {
+        self.upkeep.lag.get_or_create(&OfJob { job }).set(seconds);
+    }
+
+    /// Whether the audit was found to be other than it was written.
+    pub fn set_audit_broken(&self, broken: bool) {
+        self.audit.broken.gauge().set(u64::from(broken));
+    }
+
     /// How many rows a table holds that no partition was made for, counted to ten thousand.
     pub fn set_rows_without_partition(&self, table: &'static str, rows: u64) {
         self.upkeep.rest.get_or_create(&OfTable { table }).set(rows);
@@ -330,6 +340,7 @@ struct Audit {
     failures: Counter,
     depth: Number,
     checkpoint: Measured<Seconds>,
+    broken: Measured<Number>,
 }
 
 impl Audit {
@@ -339,6 +350,7 @@ impl Audit {
             failures: add(to, "mcpa_audit_write_failures", "Audit entries not written", Counter::default()),
             depth: add(to, "mcpa_audit_queue_depth", "Audit entries that wait to be written", Number::default()),
             checkpoint: add(to, "mcpa_audit_checkpoint_age_seconds", age, Measured::default()),
+            broken: add(to, "mcpa_audit_broken", "1: the audit is not as it was written", Measured::default()),
         }
     }
 }
@@ -346,6 +358,7 @@ impl Audit {
 struct Upkeep {
     signing_keys: Family<OfAlg, Gauge>,
     jobs: Family<OfJob, Gauge>,
+    lag: Family<OfJob, Gauge>,
     pool: Family<OfState, Number>,
     rest: Family<OfTable, Number>,
     certificate: Measured<Gauge>,
@@ -360,6 +373,7 @@ impl Upkeep {
         Self {
             signing_keys: add(to, "mcpa_signing_key_expiry_timestamp_seconds", signing_key, Family::default()),
             jobs: add(to, "mcpa_job_last_success_timestamp_seconds", job, Family::default()),
+            lag: add(to, "mcpa_job_lag_seconds", "How long a job has been due without success", Family::default()),
             pool: add(to, "mcpa_db_pool_connections", "Connections of the database pool", Family::default()),
             rest: add(to, "mcpa_rows_without_partition", rest, Family::default()),
             certificate: add(to, "mcpa_certificate_expiry_timestamp_seconds", certificate, Measured::default()),

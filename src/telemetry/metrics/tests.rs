@@ -15,7 +15,8 @@ fn page() -> String {
 const RESULTS: [&str; 2] = ["active", "unknown"];
 
 /// Every name that is written, with its type and labels.
-const METRICS: [(&str, &str, &str); 24] = [
+const METRICS: [(&str, &str, &str); 26] = [
+    ("mcpa_audit_broken", "gauge", ""),
     ("mcpa_audit_checkpoint_age_seconds", "gauge", ""),
     ("mcpa_audit_queue_depth", "gauge", ""),
     ("mcpa_audit_write_failures_total", "counter", ""),
@@ -28,6 +29,7 @@ const METRICS: [(&str, &str, &str); 24] = [
     ("mcpa_http_request_duration_seconds", "histogram", "route"),
     ("mcpa_http_requests_total", "counter", "method,route,status"),
     ("mcpa_introspections_total", "counter", "result"),
+    ("mcpa_job_lag_seconds", "gauge", "job"),
     ("mcpa_job_last_success_timestamp_seconds", "gauge", "job"),
     ("mcpa_keys", "gauge", "environment,state"),
     ("mcpa_lease_remaining_seconds", "gauge", ""),
@@ -66,6 +68,8 @@ fn used() -> Metrics {
     metrics.set_audit_checkpoint_age(Duration::from_mins(1));
     metrics.set_signing_key_expiry("EdDSA", 1_800_000_000);
     metrics.set_job_success("rotate_signing", 1_790_000_000);
+    metrics.set_job_lag("rotate_signing", 3);
+    metrics.set_audit_broken(false);
     metrics.set_db_pool_connections("idle", 3);
     metrics.set_rows_without_partition("sessions", 0);
     metrics.set_certificate_expiry(1_800_000_001);

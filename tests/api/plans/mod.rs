@@ -1,5 +1,6 @@
 //! Every list is an index scan: the real statements, as the compiler checked them, are explained on tables with many rows.
 
+mod notices;
 mod searches;
 
 use std::collections::BTreeSet;
@@ -159,8 +160,8 @@ const LISTS: &[List] = &[
     },
 ];
 
-/// The nodes that run are a few, and all of them are the list.
-const ALL_OF_IT: [&str; 1] = ["list_nodes"];
+/// The nodes that run and the jobs are a few, and all of them are the list.
+const ALL_OF_IT: [&str; 2] = ["list_nodes", "list_jobs"];
 
 fn repository(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

@@ -54,6 +54,7 @@ impl Operation {
             "revocations" => "rev_00000000000000000000000000000000",
             "flows" => "flw_00000000000000000000000000000000",
             "consents" => "grt_00000000000000000000000000000000",
+            "jobs" => "expire",
             "audit" | "nodes" | "settings" => "none",
             noun => panic!("a new noun: {noun}; say what its ids look like"),
         }

@@ -36,7 +36,6 @@ pub struct Node {
     pub address: SocketAddr,
     client: reqwest::Client,
     running: Running,
-    stopping: CancellationToken,
     // A test that ends without `stop` still must not leave a node that answers.
     stop: DropGuard,
     tasks: TaskTracker,
@@ -66,13 +65,15 @@ impl Node {
 
     /// With a way to the database of its own.
     pub async fn start_at(db: &TestDb, options: PgConnectOptions, settings: &[(&str, &str)]) -> Self {
-        let node = Self::start_idle(db, options, settings).await;
-        jobs::start(&node.app, &node.tasks, &node.stopping);
-        node
+        Self::begin(db, options, settings, true).await
     }
 
-    /// The same without any job: what it promises must hold all the same.
-    pub async fn start_idle(db: &TestDb, options: PgConnectOptions, settings: &[(&str, &str)]) -> Self {
+    /// As if the scheduler of its jobs had never started.
+    pub async fn start_without_jobs(db: &TestDb) -> Self {
+        Self::begin(db, db.options.clone(), &[], false).await
+    }
+
+    async fn begin(db: &TestDb, options: PgConnectOptions, settings: &[(&str, &str)], scheduled: bool) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let mut env = vec![
@@ -88,6 +89,9 @@ impl Node {
         let running = Running::start(config, Db::new(options), &address.to_string()).expect("it starts");
         let app = Arc::clone(&running.app);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        if scheduled {
+            jobs::start(&app, &tasks, &stop);
+        }
         let served = serve(
             listener,
             None,
@@ -104,7 +108,7 @@ impl Node {
             .timeout(Duration::from_mins(1))
             .build()
             .expect("a client");
-        let node = Self { app, address, client, running, stopping: stop.clone(), stop: stop.drop_guard(), tasks };
+        let node = Self { app, address, client, running, stop: stop.drop_guard(), tasks };
         node.until("the first round is through", async || node.app.live.answer(|_| ()).is_ok()).await;
         node
     }

@@ -48,7 +48,7 @@ impl Simulation {
     pub async fn start(seed: u64, count: usize, processes: usize) -> Self {
         let off = Without::these(&[]).await;
         let db = TestDb::new().await;
-        let node = Node::start_idle(&db, db.options.clone(), &[]).await;
+        let node = Node::start_without_jobs(&db).await;
         let operator = node.operator().await;
         let server = operator.server(&node).await;
         let agent = operator.agent(&node).await;
@@ -233,7 +233,7 @@ impl Simulation {
 
     /// The node goes and comes: what it knows it reads anew.
     pub async fn restart_the_node(&mut self) {
-        let fresh = Node::start_idle(&self.db, self.db.options.clone(), &[]).await;
+        let fresh = Node::start_without_jobs(&self.db).await;
         std::mem::replace(&mut self.node, fresh).stop().await;
         self.tally.restarts += 1;
         self.caught_up().await;
