@@ -45,10 +45,16 @@ pub enum Code {
     DirectUndecided,
     /// An overlap of a rotation is still running.
     OverlapRunning,
+    /// No overlap is running.
+    NoOverlap,
     /// The job runs already.
     JobRunning,
     /// The key is revoked, for good.
     KeyRevoked,
+    /// The key may not rotate itself.
+    SelfRotationOff,
+    /// There is a newer secret of the key.
+    NotNewest,
     /// The last operator with all rights stays.
     LastOperator,
     /// The `If-Match` tag is not the current one.
@@ -85,7 +91,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 39] = [
         Self::NotFound,
         Self::InvalidFields,
         Self::InvalidJson,
@@ -104,8 +110,11 @@ impl Code {
         Self::DefaultProject,
         Self::DirectUndecided,
         Self::OverlapRunning,
+        Self::NoOverlap,
         Self::JobRunning,
         Self::KeyRevoked,
+        Self::SelfRotationOff,
+        Self::NotNewest,
         Self::LastOperator,
         Self::PreconditionFailed,
         Self::CursorInvalid,
@@ -146,8 +155,11 @@ impl Code {
             Self::DefaultProject => "default_project",
             Self::DirectUndecided => "direct_undecided",
             Self::OverlapRunning => "overlap_running",
+            Self::NoOverlap => "no_overlap",
             Self::JobRunning => "job_running",
             Self::KeyRevoked => "key_revoked",
+            Self::SelfRotationOff => "self_rotation_off",
+            Self::NotNewest => "not_newest",
             Self::LastOperator => "last_operator",
             Self::PreconditionFailed => "precondition_failed",
             Self::CursorInvalid => "cursor_invalid",

@@ -86,7 +86,7 @@ pub struct Filter {
 pub async fn get(connection: &mut PgConnection, by: &Caller, id: &str) -> Result<Client, Refused> {
     let row = store::find(connection, by.projects(), id).await?.ok_or_else(|| Refused::not_found("client"))?;
     let held = grants::of(connection, id).await?;
-    Ok(Client { secrets: secrets::shown(connection, id).await?, ..with_grants(row, held)? })
+    Ok(Client { secrets: secrets::shown(connection, id, &[]).await?, ..with_grants(row, held)? })
 }
 
 /// The clients that the caller may see, newest first.

@@ -277,8 +277,9 @@ impl Follower {
     fn note_leases(&self, beat: &Beat) {
         let live = &self.feed.live;
         let longest_lease = Duration::from_millis(u64::try_from(beat.longest_lease_ms).unwrap_or(60_000));
-        let settings = **live.settings.load();
+        let settings = live.settings.load();
         if settings.longest_lease != longest_lease {
+            let settings = crate::gate::SettingsNow::clone(&settings);
             live.settings.store(Arc::new(crate::gate::SettingsNow { longest_lease, ..settings }));
         }
     }

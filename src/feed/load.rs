@@ -146,11 +146,13 @@ pub(super) async fn load_settings(connection: &mut PgConnection, live: &Live) ->
     let settings = settings::get(connection).await?;
     let seconds = u64::try_from(settings.session_ttl_seconds).unwrap_or(60);
     let longest_lease = live.settings.load().longest_lease;
+    let policies = settings.key_policies;
     let dynamic_registration = settings.dynamic_registration != settings::DynamicRegistration::Off;
     live.settings.store(Arc::new(SettingsNow {
         session_ttl: Duration::from_secs(seconds),
         dynamic_registration,
         dpop_nonce_required: settings.dpop_nonce_required,
+        remind_days: [policies.prod.remind_days.into(), policies.dev.remind_days.into()],
         longest_lease,
     }));
     Ok(())

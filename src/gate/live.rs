@@ -25,7 +25,7 @@ pub struct SessionVerifier {
 }
 
 /// The settings that are equal on all nodes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SettingsNow {
     /// The life of a session token.
     pub session_ttl: Duration,
@@ -33,6 +33,8 @@ pub struct SettingsNow {
     pub dynamic_registration: bool,
     /// Proofs of possession must hold a nonce of ours.
     pub dpop_nonce_required: bool,
+    /// So many days before its end a key is due: of production, of development.
+    pub remind_days: [Arc<[i32]>; 2],
     /// The longest lease that any node may still be under.
     pub longest_lease: Duration,
 }
@@ -76,6 +78,7 @@ impl Live {
             session_ttl: Duration::from_mins(15),
             dynamic_registration: false,
             dpop_nonce_required: true,
+            remind_days: [[].into(), [].into()],
             longest_lease: Duration::from_mins(1),
         };
         Self {

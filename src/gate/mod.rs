@@ -14,6 +14,7 @@ mod memory;
 mod principals;
 mod revoked;
 mod session;
+mod state;
 mod things;
 mod verified;
 
@@ -32,6 +33,7 @@ pub use principals::{
 pub use revoked::{Cutoff, Revoked, Subject, SubjectKind};
 pub(crate) use session::algorithm;
 pub use session::{check_session, verify_session};
+pub use state::key_state;
 pub use things::{
     Agent, Client, Consent, Grant, Key, Operator, Provider, Role, SecretKeyId, Secrets, Server, User, Version,
 };

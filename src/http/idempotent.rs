@@ -13,6 +13,7 @@ use crate::app::AppState;
 use crate::db;
 use crate::http::extract::too_large;
 use crate::http::problem::Problem;
+use crate::http::reply::ShownOnce;
 use crate::idempotency::{self, Begun, KEY_CHARS_MAX};
 use crate::refusal::{Code, Refused};
 use crate::types::caller::Caller;
@@ -54,8 +55,9 @@ pub(super) async fn layer(State(app): AppState, request: Request, next: Next) ->
         }
     }
     let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+    let shown_once = response.extensions().get::<ShownOnce>().map(|shown| shown.0);
     let (status, headers, body) = whole(response).await;
-    let kept = keep(&app.db, &asked, status, &body).await;
+    let kept = keep(&app.db, &asked, status, &without_secrets(&body, shown_once)).await;
     if let Err(error) = kept {
         tracing::warn!(%error, "the outcome of a request could not be kept; repeating it answers 409");
     }
@@ -85,7 +87,7 @@ async fn whole(response: Response) -> (StatusCode, HeaderMap, Bytes) {
 }
 
 /// Refusals that a later try may not meet are forgotten, so that the same key can be tried again.
-async fn keep(db: &db::Db, asked: &idempotency::Request, status: StatusCode, body: &Bytes) -> db::Result<()> {
+async fn keep(db: &db::Db, asked: &idempotency::Request, status: StatusCode, body: &str) -> db::Result<()> {
     let mut connection = db.reads().acquire().await?;
     if status.is_server_error() {
         return if status == StatusCode::SERVICE_UNAVAILABLE && !unknown(body) {
@@ -97,19 +99,19 @@ async fn keep(db: &db::Db, asked: &idempotency::Request, status: StatusCode, bod
     if status.is_client_error() {
         return idempotency::forget(&mut connection, asked).await;
     }
-    idempotency::finish(&mut connection, asked, status.as_u16(), &without_secrets(body)).await
+    idempotency::finish(&mut connection, asked, status.as_u16(), body).await
 }
 
 /// Whether the first request may have changed something after all.
-fn unknown(body: &Bytes) -> bool {
-    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+fn unknown(body: &str) -> bool {
+    let value: Value = serde_json::from_str(body).unwrap_or_default();
     value.get("code").and_then(Value::as_str) == Some(Code::OutcomeUnknown.as_str())
 }
 
-fn without_secrets(body: &Bytes) -> String {
+fn without_secrets(body: &Bytes, shown_once: Option<&str>) -> String {
     let mut value: Value = serde_json::from_slice(body).unwrap_or_default();
     if let Some(members) = value.as_object_mut() {
-        let shown = SHOWN_ONCE.iter().filter(|member| members.remove(**member).is_some()).count();
+        let shown = SHOWN_ONCE.into_iter().chain(shown_once).filter(|member| members.remove(*member).is_some()).count();
         if shown > 0 {
             members.insert("secret_already_shown".to_owned(), Value::Bool(true));
         }

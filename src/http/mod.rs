@@ -2,6 +2,7 @@
 
 pub mod caller;
 pub mod certificate;
+mod claims;
 pub mod client_address;
 pub mod docs;
 mod examples;
@@ -52,7 +53,7 @@ use crate::refusal::{Code, FieldError, Refused};
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     // What only parameters and refusals refer to; everything else is found through the routes.
-    components(schemas(Problem, FieldError, OAuthWire, v1::agents::Switch, crate::authorizations::Outcome, v1::audit::Outcome, v1::keys::Status, v1::sessions::Status)),
+    components(schemas(Problem, FieldError, OAuthWire, v1::agents::Switch, crate::authorizations::Outcome, v1::audit::Outcome, crate::types::key_state::KeyState, v1::sessions::Status)),
     modifiers(&Credentials)
 )]
 struct Description;
@@ -91,7 +92,9 @@ fn routes_and_description(app: &Arc<App>) -> (Router<Arc<App>>, utoipa::openapi:
         .merge(oauth::closed_routes())
         .merge(operators)
         .routes(routes!(keys_self::get))
+        .routes(routes!(keys_self::rotate))
         .routes(routes!(keys_self::revoke))
+        .routes(routes!(claims::get, claims::open))
         .routes(routes!(v1::stream::get))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
@@ -111,7 +114,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         .merge(oauth::closed_routes())
         .merge(v1::routes())
         .routes(routes!(keys_self::get))
+        .routes(routes!(keys_self::rotate))
         .routes(routes!(keys_self::revoke))
+        .routes(routes!(claims::get, claims::open))
         .routes(routes!(v1::stream::get))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

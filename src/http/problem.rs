@@ -47,7 +47,7 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::CursorExpired
         | Code::SecretInQuery => StatusCode::BAD_REQUEST,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::MissingScope | Code::BeyondOwnRights => StatusCode::FORBIDDEN,
+        Code::MissingScope | Code::BeyondOwnRights | Code::SelfRotationOff => StatusCode::FORBIDDEN,
         Code::NotFound | Code::InvalidId | Code::RouteNotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::NameTaken
@@ -57,6 +57,8 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::OverlapRunning
         | Code::JobRunning
         | Code::KeyRevoked
+        | Code::NoOverlap
+        | Code::NotNewest
         | Code::LastOperator
         | Code::IdempotencyKeyRunning => StatusCode::CONFLICT,
         Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,

@@ -86,6 +86,10 @@ impl<T: Serialize> IntoResponse for Receipted<T> {
     }
 }
 
+/// A member of a reply, beside those that are always so, that is shown once: a repeated request does not get it.
+#[derive(Clone, Copy)]
+pub struct ShownOnce(pub &'static str);
+
 /// Nothing but a receipt.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct Nothing {}

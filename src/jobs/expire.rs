@@ -1,4 +1,4 @@
-//! Removes what is of no more use: rows of expired tokens, spent revocations, sign-ins, authorization requests, old outcomes
+//! Removes what is of no more use: secrets that nobody fetched, rows of expired tokens, spent revocations, sign-ins, authorization requests, old outcomes
 //! and counts, the feed's tail.
 
 use crate::app::App;
@@ -7,6 +7,7 @@ use crate::clients;
 use crate::idempotency;
 use crate::issuers;
 use crate::jobs::lease::Run;
+use crate::keys;
 use crate::observations;
 use crate::proofs;
 use crate::providers;
@@ -14,7 +15,7 @@ use crate::revocations;
 use crate::sessions;
 use crate::users;
 
-/// Assertions, proofs and logout tokens of one batch.
+/// Assertions, proofs, logout tokens and links of one batch.
 const TOKENS_MAX: i64 = 1_000;
 /// Clients of one batch. Each is an entry of the feed, and nobody else writes that meanwhile.
 const CLIENTS_MAX: i64 = 100;
@@ -40,6 +41,7 @@ pub(super) async fn run(app: &App, run: &mut Run) -> anyhow::Result<()> {
         Ok(sessions::expire(tx, before).await? + sessions::refresh::expire(tx).await?)
     })
     .await?;
+    run.batches(db, "claims", async |tx| keys::claims::expire(tx, TOKENS_MAX).await).await?;
     run.batches(db, "assertions_and_proofs", async |tx| {
         Ok(clients::expire_assertions(tx, TOKENS_MAX).await?
             + issuers::expire_assertions(tx, TOKENS_MAX).await?

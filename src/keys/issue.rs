@@ -4,6 +4,7 @@ use crate::agents;
 use crate::audit::{self, Entry};
 use crate::db::{Db, Done};
 use crate::grants::{self, Grant};
+use crate::keys::rotation::event;
 use crate::keys::{Key, NAME_CHARS_MAX, check_roles, get, store};
 use crate::operators::check_cidrs;
 use crate::refusal::{Checks, Refused};
@@ -14,6 +15,7 @@ use crate::types::caller::Caller;
 use crate::types::credential;
 use crate::types::environment::Environment;
 use crate::types::id::KeyId;
+use crate::webhooks::{self, EventType};
 
 /// A new key.
 #[derive(Clone, Debug)]
@@ -54,7 +56,7 @@ pub async fn issue(
     let agent = agents::get(&mut tx, by, &new.agent_id)
         .await
         .map_err(|refused| if refused.cause.is_some() { refused } else { unknown(refused) })?;
-    let longest = settings::get(&mut tx).await?.max_age_days(new.environment);
+    let longest = settings::get(&mut tx).await?.policy(new.environment).max_age_days;
     let days = new.expires_in_days.unwrap_or(longest);
     check(&new, days, longest)?;
     check_roles(&mut tx, by, &new.roles, &[]).await?;
@@ -83,6 +85,7 @@ pub async fn issue(
         .with("direct", key.direct)
         .with("hint", issued.credential.hint());
     audit::append(&mut tx, &entry).await?;
+    webhooks::note(&mut tx, &event(EventType::KeyIssued, by, &key)).await?;
     Ok((key, issued, db.commit(tx).await?))
 }
 

@@ -3,28 +3,30 @@
 //! A key's id stays the same through rotation; its secret is versioned. Only `revoked` is final.
 
 mod change;
+pub mod claims;
 mod issue;
+mod loading;
+mod rotation;
 pub mod notices;
 mod store;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use crate::audit::{self, Entry};
-use crate::db::{Db, Done};
+use crate::db::Db;
 use crate::grants::{self, Grant};
 use crate::refusal::{Code, Refused};
 use crate::roles;
-use crate::secrets::{self, Sealing};
+use crate::secrets;
 use crate::settings;
 use crate::types::caller::Caller;
-use crate::types::credential;
 use crate::types::environment::Environment;
 use crate::types::page::{After, Listed, Page};
 
 pub use change::{Change, change};
 pub use issue::{NewKey, issue};
-pub use store::{Joined, Row, load_all, load_some};
+pub use loading::{Joined, Row, load_all, load_some};
+pub use rotation::{Holder, Rotated, cancel, finish, rotate, rotate_self};
 
 const NAME_CHARS_MAX: usize = 200;
 /// Roles that a key may have.
@@ -58,8 +60,10 @@ pub struct Key {
     pub self_rotation: bool,
     /// Switched off.
     pub disabled: bool,
-    /// `active`, `overlap`, `expired`, `disabled` or `revoked`.
+    /// `active`, `due`, `overlap`, `expired`, `disabled` or `revoked`.
     pub status: String,
+    /// Its newest secret was given a longer life than the policy allows by now. It keeps that; a rotation gives a shorter one.
+    pub exceeds_policy: bool,
     /// The life of each version of its secret.
     pub expires_in_days: i32,
     /// When it was made.
@@ -71,6 +75,9 @@ pub struct Key {
     /// When it was last used, to the minute.
     #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<OffsetDateTime>,
+    /// While an overlap runs: the secret that it is for, and who still uses it. Only when one key is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<secrets::Shown>,
     /// The versions of its secret, newest first; only when one key is read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<secrets::Shown>,
@@ -105,7 +112,9 @@ pub struct Filter {
 pub async fn get(connection: &mut PgConnection, by: &Caller, id: &str) -> Result<Key, Refused> {
     let row = store::find(connection, by.projects(), id).await?.ok_or_else(|| Refused::not_found("key"))?;
     let mut key = complete(connection, row).await?;
-    key.secrets = secrets::shown(connection, id).await?;
+    let policies = settings::get(connection).await?;
+    key.secrets = secrets::shown(connection, id, &policies.policy(environment(&key.environment)).remind_days).await?;
+    key.previous = key.secrets.get(1).filter(|older| older.state == secrets::SUPERSEDED).cloned();
     Ok(key)
 }
 
@@ -126,39 +135,6 @@ pub async fn list(db: &Db, by: &Caller, filter: &Filter, page: &Page) -> Result<
     };
     let items = rows.into_iter().map(own).collect();
     Ok(page.cut_at(items, edge, |key| After { at: key.created_at, id: key.id.clone() }))
-}
-
-/// Makes a new version of a key's secret; the old one lives on for the grace. Brings an expired key back to life. No
-/// version lives longer than the policy allows now.
-///
-/// # Errors
-///
-/// No such key, it is revoked, or an overlap that still runs.
-pub async fn rotate(
-    db: &Db,
-    sealing: Sealing<'_>,
-    by: &Caller,
-    id: &str,
-    grace: Option<i64>,
-) -> Result<(Key, secrets::Issued, Done), Refused> {
-    let mut tx = db.begin().await?;
-    let row = store::lock(&mut tx, by.projects(), id).await?.ok_or_else(|| Refused::not_found("key"))?;
-    if row.status == "revoked" {
-        return Err(Refused::new(Code::KeyRevoked, "The key is revoked, for good. Issue another."));
-    }
-    let environment = Environment::parse(&row.environment).unwrap_or_default();
-    // The policy may have become stricter since the key was issued.
-    let days = row.expires_in_days.min(settings::get(&mut tx).await?.max_age_days(environment));
-    let issued = secrets::rotate(&mut tx, sealing, (credential::Kind::Key(environment), id), Some(days), grace).await?;
-    let entry = Entry::new(by, "key.rotated")
-        .on(id)
-        .project(&row.project)
-        .agent(&row.agent_id)
-        .key(id)
-        .with("hint", issued.credential.hint());
-    audit::append(&mut tx, &entry).await?;
-    let key = complete(&mut tx, row).await?;
-    Ok((key, issued, db.commit(tx).await?))
 }
 
 async fn complete(connection: &mut PgConnection, row: store::Stored) -> Result<Key, Refused> {
@@ -182,13 +158,20 @@ impl store::Stored {
             self_rotation: self.self_rotation,
             disabled: self.disabled,
             status: self.status,
+            exceeds_policy: self.exceeds_policy,
             expires_in_days: self.expires_in_days,
             created_at: self.created_at,
             expires_at: self.expires_at,
             last_used_at: self.last_used_at,
+            previous: None,
             secrets: Vec::new(),
         }
     }
+}
+
+/// As the schema holds it.
+fn environment(name: &str) -> Environment {
+    Environment::parse(name).unwrap_or_default()
 }
 
 /// Checks the roles of a key: each is known to the caller, who may give all that it grants.

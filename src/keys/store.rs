@@ -1,14 +1,10 @@
 //! SQL of keys.
 
-use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::db;
-use crate::grants;
 use crate::keys::Filter;
-use crate::secrets;
-use crate::secrets::Digest;
 use crate::types::page;
 use crate::types::page::{After, Page};
 
@@ -53,6 +49,7 @@ pub(super) struct Stored {
     pub(super) self_rotation: bool,
     pub(super) disabled: bool,
     pub(super) status: String,
+    pub(super) exceeds_policy: bool,
     pub(super) expires_in_days: i32,
     pub(super) created_at: OffsetDateTime,
     pub(super) expires_at: Option<OffsetDateTime>,
@@ -184,13 +181,23 @@ impl<'a> Narrow<'a> {
     }
 }
 
-/// Keys that are `expired`, in `overlap`, `revoked`, or else `disabled`.
+/// Keys that are `expired`, `due`, in `overlap`, `revoked`, or else `disabled`, and some that are not.
 async fn in_state(connection: &mut PgConnection, status: &str) -> db::Result<Vec<Option<String>>> {
     let max = page::LOOKED_AT_MAX;
     Ok(match status {
         "expired" => {
             sqlx::query_scalar!(
                 r#"select id as "id?" from keys where ends_at <= authority_now() order by ends_at limit $1"#,
+                max
+            )
+            .fetch_all(connection)
+            .await?
+        }
+        "due" => {
+            sqlx::query_scalar!(
+                r#"select id as "id?" from keys where ends_at > authority_now() and ends_at <= authority_now() + make_interval(
+                       days => (select max(days) from settings, unnest(prod_remind_days || dev_remind_days) as remind (days)))
+                   order by ends_at limit $1"#,
                 max
             )
             .fetch_all(connection)
@@ -251,17 +258,25 @@ async fn select(
     Ok(sqlx::query_as!(
         Stored,
         r#"select id, agent_id, project as "project!", name, environment, allowed_cidrs, direct, self_rotation, disabled,
-                  status as "status!", expires_in_days, created_at, ends_at as expires_at, last_used_at
+                  status as "status!", exceeds_policy as "exceeds_policy!", expires_in_days, created_at, ends_at as expires_at, last_used_at
            from (select k.*, (select a.project from agents a where a.id = k.agent_id) as project,
                         (select max(u.last_used_at) from secret_uses u where u.owner = k.id) as last_used_at,
+                        coalesce(newest.created_at < k.ends_at - make_interval(days =>
+                            case k.environment when 'prod' then (select prod_max_age_days from settings)
+                            else (select dev_max_age_days from settings) end), false) as exceeds_policy,
                         case when k.revoked_at is not null
                                   or exists (select from revocations r where r.kind = 'key' and r.target = k.id offset 0) then 'revoked'
                              when k.disabled then 'disabled'
                              when k.ends_at <= authority_now() then 'expired'
+                             when exists (select from unnest(case k.environment when 'prod' then (select prod_remind_days from settings)
+                                                             else (select dev_remind_days from settings) end) as remind (days)
+                                           where newest.created_at < k.ends_at - make_interval(days => days)
+                                             and k.ends_at - make_interval(days => days) <= authority_now()) then 'due'
                              when k.overlap_until > authority_now() then 'overlap' else 'active' end as status
                  from (select * from keys
                        where ($1::text[] is null or id = any($1)) and ($2::timestamptz is null or (created_at, id) < ($2, $3::text))
-                       order by created_at desc, id desc limit $4) as k) as found
+                       order by created_at desc, id desc limit $4) as k
+                 left join lateral (select created_at from secrets where owner = k.id order by version desc limit 1) as newest on true) as found
            where ($5::text[] is null or project = any($5)) and ($6::text is null or project = $6)
              and ($7::text is null or agent_id = $7) and ($8::text is null or environment = $8)
              and ($9::text is null or status = $9) and ($10::timestamptz is null or ends_at < $10)
@@ -312,88 +327,4 @@ pub(super) async fn set(tx: &mut PgConnection, key: &Changed<'_>) -> db::Result<
     .execute(tx)
     .await?;
     Ok(())
-}
-
-/// A key as nodes keep it. A revoked one is kept until its secrets have ended, so that its uses are told apart from guesses.
-pub struct Row {
-    /// Its id.
-    pub id: String,
-    /// Whose.
-    pub agent_id: String,
-    /// Where it is good.
-    pub environment: String,
-    /// From where.
-    pub allowed_cidrs: Option<Vec<String>>,
-    /// May be shown to a server.
-    pub direct: bool,
-    /// Switched off.
-    pub disabled: bool,
-    /// For good.
-    pub revoked: bool,
-}
-
-/// A key beside one of its secret's versions and one of its grants, if it has any.
-pub struct Joined {
-    /// The key.
-    pub key: Row,
-    /// A version of its secret.
-    pub secret: Option<secrets::Row>,
-    /// A grant.
-    pub grant: Option<grants::Row>,
-}
-
-/// All keys, of every project, each handed over as it arrives: once for each version of its secret with each of its grants. Most
-/// have one of either, and what a node reads at its start costs by the row.
-///
-/// # Errors
-///
-/// The database cannot answer.
-pub async fn load_all(connection: &mut PgConnection, mut each: impl FnMut(Joined)) -> db::Result<()> {
-    let mut rows = sqlx::query!(
-        r#"select k.id, k.agent_id, k.environment, k.allowed_cidrs, k.direct, k.disabled, k.revoked_at is not null as "revoked!",
-                  s.version as "version?", s.secret_key as "secret_key?", s.digest as "digest?: Digest",
-                  s.created_at as "created_at?", s.expires_at as "expires_at?",
-                  g.server_id as "server_id?", g.permissions as "permissions?"
-           from keys k left join secrets s on s.owner = k.id left join grants g on g.holder = k.id
-           where k.revoked_at is null or s.expires_at > authority_now()"#
-    )
-    .fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let secret = row.version.zip(row.secret_key).zip(row.digest.zip(row.created_at));
-        let secret = secret.map(|((version, secret_key), (digest, created_at))| {
-            let (owner, expires_at) = (row.id.clone(), row.expires_at);
-            secrets::Row { owner, version, secret_key, digest, created_at, expires_at }
-        });
-        let grant = row.server_id.zip(row.permissions);
-        let grant =
-            grant.map(|(server_id, permissions)| grants::Row { holder: row.id.clone(), server_id, permissions });
-        let key = Row {
-            id: row.id,
-            agent_id: row.agent_id,
-            environment: row.environment,
-            allowed_cidrs: row.allowed_cidrs,
-            direct: row.direct,
-            disabled: row.disabled,
-            revoked: row.revoked,
-        };
-        each(Joined { key, secret, grant });
-    }
-    Ok(())
-}
-
-/// The keys named, of every project.
-///
-/// # Errors
-///
-/// The database cannot answer.
-pub async fn load_some(connection: &mut PgConnection, ids: &[String]) -> db::Result<Vec<Row>> {
-    Ok(sqlx::query_as!(
-        Row,
-        r#"select id, agent_id, environment, allowed_cidrs, direct, disabled, revoked_at is not null as "revoked!" from keys k
-           where id = any($1)
-             and (revoked_at is null or exists (select from secrets s where s.owner = k.id and s.expires_at > authority_now()))"#,
-        ids,
-    )
-    .fetch_all(connection)
-    .await?)
 }

@@ -20,6 +20,9 @@ pub const GRACE_SECONDS_DEFAULT: i64 = 86_400;
 /// The longest overlap that may be asked for.
 pub const GRACE_SECONDS_MAX: i64 = 90 * 86_400;
 
+/// How long after a rotation the version before may rotate, while the newest was never used.
+pub const LOST_ANSWER_SECONDS: i64 = 600;
+
 /// The secret key that new digests and sealed values are made under: the newest that every node announces.
 #[derive(Clone, Copy, Debug)]
 pub struct Sealing<'a> {
@@ -34,6 +37,8 @@ pub struct Sealing<'a> {
 pub struct Issued {
     /// To be shown once.
     pub credential: Credential,
+    /// Counts from 1.
+    pub version: i32,
     /// When it ends; `None`: with its owner.
     pub expires_at: Option<OffsetDateTime>,
     /// When the version before it ends, if it still lives.
@@ -78,7 +83,7 @@ pub async fn rotate(
     let versions = store::versions(tx, owner).await?;
     let newest = versions.first().ok_or_else(|| Refused::not_found("secret"))?;
     let older_lives = versions.iter().skip(1).any(|version| version.live);
-    let version = newest.number + 1;
+    let version = newest.next;
     if grace == 0 {
         store::end_all(tx, owner).await?;
     } else if older_lives && newest.live {
@@ -94,8 +99,73 @@ pub async fn rotate(
     }
     store::remove_before(tx, owner, newest.number - 1).await?;
     let mut issued = add(tx, sealing, Next { kind, owner, version, life_days }).await?;
+    // A policy that became stricter may give the new one less than is left of the old one.
+    store::none_outlives(tx, owner, version).await?;
     issued.previous_expires_at = store::previous_end(tx, owner, version).await?;
     Ok(issued)
+}
+
+/// Takes a rotation back while its overlap runs: the newest version is gone at once, and the one before it has the end again that it
+/// had before. What the newest was called is never used again. The owner's row must be locked.
+///
+/// # Errors
+///
+/// [`Code::NoOverlap`].
+pub async fn cancel(tx: &mut PgConnection, owner: &str) -> Result<(), Refused> {
+    let (newest, older) = overlap(tx, owner).await?;
+    store::remove(tx, owner, newest.number).await?;
+    Ok(store::restore(tx, owner, older.number, newest.next).await?)
+}
+
+/// Ends the version before the newest now. The owner's row must be locked.
+///
+/// # Errors
+///
+/// [`Code::NoOverlap`].
+pub async fn finish(tx: &mut PgConnection, owner: &str) -> Result<(), Refused> {
+    let (_, older) = overlap(tx, owner).await?;
+    Ok(store::end_now(tx, owner, older.number).await?)
+}
+
+/// The two versions that live.
+async fn overlap(tx: &mut PgConnection, owner: &str) -> Result<(store::Version, store::Version), Refused> {
+    let mut versions = store::versions(tx, owner).await?.into_iter();
+    let older_lives = |older: &store::Version| older.live;
+    match (versions.next(), versions.next().filter(older_lives)) {
+        (Some(newest), Some(older)) => Ok((newest, older)),
+        _ => Err(Refused::new(Code::NoOverlap, "No overlap is running: there is one secret, or none.")),
+    }
+}
+
+/// Whether the holder of a version may make the next one: it is the newest; or the one before, soon after the newest was made and
+/// while that was never used – its answer may have been lost. The owner's row must be locked.
+///
+/// # Errors
+///
+/// [`Code::NotNewest`], or [`Code::Unauthenticated`] when the version lives no more.
+pub async fn may_succeed(tx: &mut PgConnection, owner: &str, version: i32) -> Result<(), Refused> {
+    let versions = store::versions(tx, owner).await?;
+    let Some(own) = versions.iter().find(|own| own.number == version && own.live) else {
+        return Err(Refused::new(Code::Unauthenticated, "This secret works no more."));
+    };
+    let newest = versions.first().unwrap_or(own);
+    let lost = !newest.used && newest.age_seconds < LOST_ANSWER_SECONDS;
+    if newest.number == own.number || lost {
+        return Ok(());
+    }
+    let detail = "There is a newer secret of this key. The one before rotates only for ten minutes, while the newest was never used.";
+    Err(Refused::new(Code::NotNewest, detail))
+}
+
+/// Whether the newest version was never used, and no other lives: nobody has it yet.
+///
+/// # Errors
+///
+/// The database cannot answer.
+pub async fn is_untouched(tx: &mut PgConnection, owner: &str) -> db::Result<bool> {
+    let versions = store::versions(tx, owner).await?;
+    let mut older = versions.iter().skip(1);
+    Ok(versions.first().is_some_and(|newest| !newest.used) && older.all(|version| !version.live))
 }
 
 struct Next<'a> {
@@ -121,8 +191,11 @@ async fn add(tx: &mut PgConnection, sealing: Sealing<'_>, next: Next<'_>) -> Res
         life_days: next.life_days,
     };
     let expires_at = store::insert(tx, &new).await?;
-    Ok(Issued { credential, expires_at, previous_expires_at: None })
+    Ok(Issued { credential, version: next.version, expires_at, previous_expires_at: None })
 }
+
+/// The state of a version that works while a newer one is there.
+pub const SUPERSEDED: &str = "superseded";
 
 /// A version as operators see it.
 #[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
@@ -130,6 +203,8 @@ async fn add(tx: &mut PgConnection, sealing: Sealing<'_>, next: Next<'_>) -> Res
 pub struct Shown {
     /// Counts from 1.
     pub version: i32,
+    /// `active`, `due` when it must be replaced soon, `superseded` while a newer one is there, `retired` when its time is over.
+    pub state: String,
     /// The last characters of the secret.
     pub hint: String,
     /// When it was made.
@@ -149,11 +224,11 @@ pub struct Shown {
     pub last_used_server_id: Option<String>,
 }
 
-/// The live versions of an owner and the newest, newest first.
+/// The newest two versions of an owner, newest first. `remind_days`: so many days before its end the newest is due.
 ///
 /// # Errors
 ///
 /// The database cannot answer.
-pub async fn shown(connection: &mut PgConnection, owner: &str) -> db::Result<Vec<Shown>> {
-    store::shown(connection, owner).await
+pub async fn shown(connection: &mut PgConnection, owner: &str, remind_days: &[i32]) -> db::Result<Vec<Shown>> {
+    store::shown(connection, owner, remind_days).await
 }

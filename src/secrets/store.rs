@@ -9,6 +9,9 @@ use crate::types::id::KeyId;
 
 pub(super) struct Version {
     pub(super) number: i32,
+    /// What the version after it is called.
+    pub(super) next: i32,
+    pub(super) age_seconds: i64,
     pub(super) live: bool,
     pub(super) used: bool,
 }
@@ -17,7 +20,9 @@ pub(super) struct Version {
 pub(super) async fn versions(tx: &mut PgConnection, owner: &str) -> db::Result<Vec<Version>> {
     Ok(sqlx::query_as!(
         Version,
-        r#"select version as number, coalesce(expires_at > authority_now(), true) as "live!",
+        r#"select version as number, coalesce(next_version, version + 1) as "next!",
+                  extract(epoch from authority_now() - created_at)::bigint as "age_seconds!",
+                  coalesce(expires_at > authority_now(), true) as "live!",
                   exists (select from secret_uses u where u.owner = s.owner and u.version = s.version) as "used!"
            from secrets s where owner = $1 order by version desc"#,
         owner,
@@ -61,11 +66,45 @@ pub(super) async fn end_all(tx: &mut PgConnection, owner: &str) -> db::Result<()
 /// `least` ignores null, so a version without an end gets one and another never a later one.
 pub(super) async fn end_after(tx: &mut PgConnection, owner: &str, version: i32, seconds: i64) -> db::Result<()> {
     sqlx::query!(
-        "update secrets set expires_at = least(expires_at, authority_now() + $3::bigint * interval '1 second')
+        "update secrets set own_end = expires_at, expires_at = least(expires_at, authority_now() + $3::bigint * interval '1 second')
          where owner = $1 and version = $2",
         owner,
         version,
         seconds,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// No version before this one ends after it.
+pub(super) async fn none_outlives(tx: &mut PgConnection, owner: &str, version: i32) -> db::Result<()> {
+    sqlx::query!(
+        "update secrets older set expires_at = newest.expires_at from secrets newest
+         where older.owner = $1 and newest.owner = $1 and newest.version = $2 and older.version < $2
+           and older.expires_at > newest.expires_at",
+        owner,
+        version,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn end_now(tx: &mut PgConnection, owner: &str, version: i32) -> db::Result<()> {
+    sqlx::query!("update secrets set expires_at = authority_now() where owner = $1 and version = $2", owner, version)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Makes a superseded version the newest again, with the end that it had before. `next`: what no version was called yet.
+pub(super) async fn restore(tx: &mut PgConnection, owner: &str, version: i32, next: i32) -> db::Result<()> {
+    sqlx::query!(
+        "update secrets set expires_at = coalesce(own_end, expires_at), own_end = null, next_version = $3 where owner = $1 and version = $2",
+        owner,
+        version,
+        next,
     )
     .execute(tx)
     .await?;
@@ -104,14 +143,21 @@ pub(super) async fn previous_end(
     Ok(row.and_then(|row| row.expires_at))
 }
 
-pub(super) async fn shown(connection: &mut PgConnection, owner: &str) -> db::Result<Vec<Shown>> {
+pub(super) async fn shown(connection: &mut PgConnection, owner: &str, remind_days: &[i32]) -> db::Result<Vec<Shown>> {
     Ok(sqlx::query_as!(
         Shown,
         r#"select s.version, s.hint, s.created_at, s.expires_at, u.last_used_at as "last_used_at?",
-                  host(u.client_ip) as last_used_ip, u.server_id as last_used_server_id
+                  host(u.client_ip) as last_used_ip, u.server_id as last_used_server_id,
+                  case when s.expires_at <= authority_now() then 'retired'
+                       when s.version < max(s.version) over () then 'superseded'
+                       when exists (select from unnest($2::integer[]) as remind (days)
+                                     where s.created_at < s.expires_at - make_interval(days => days)
+                                       and s.expires_at - make_interval(days => days) <= authority_now()) then 'due'
+                       else 'active' end as "state!"
            from secrets s left join secret_uses u on u.owner = s.owner and u.version = s.version
            where s.owner = $1 order by s.version desc limit 2"#,
         owner,
+        remind_days,
     )
     .fetch_all(connection)
     .await?)
@@ -273,6 +319,9 @@ pub async fn secret_keys_in_use(connection: &mut PgConnection) -> db::Result<Vec
                  select secret_key, false, null from signing_keys where private is not null
                  union all
                  select secret_key, false, null from providers where secret_key is not null
+                 union all
+                 select secret_key, false, expires_at from key_claims
+                 where secret_key is not null and expires_at > authority_now()
                  union all
                  select secret_key, false, checked_at + interval '90 days' from user_checks where secret_key is not null
                  union all

@@ -1,5 +1,6 @@
 //! What must be equal on all nodes. Owns `settings`: one row, changed through the feed.
 
+mod policy;
 mod store;
 
 use sqlx::PgConnection;
@@ -11,31 +12,12 @@ use crate::projects::precondition;
 use crate::refusal::{Checks, Refused};
 use crate::types::caller::Caller;
 use crate::types::environment::Environment;
-use crate::types::patch::Patch;
 
+pub use policy::{KeyPolicies, KeyPolicy, PolicyChange};
 pub use store::installation;
 
 /// The longest lease that can be set; the schema holds it too.
 pub const LEASE_MAX: std::time::Duration = std::time::Duration::from_mins(1);
-/// A maximum age above this needs a recorded reason.
-const AGE_DAYS_WITHOUT_REASON: i32 = 90;
-
-/// How long secrets of an environment may live.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
-pub struct KeyPolicy {
-    /// Days that a version of a key's secret lives at most.
-    pub max_age_days: i32,
-}
-
-/// The policies of both environments.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
-pub struct KeyPolicies {
-    /// Production.
-    pub prod: KeyPolicy,
-    /// Development.
-    pub dev: KeyPolicy,
-}
-
 /// Who may register as a client by itself (RFC 7591).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -77,9 +59,6 @@ pub struct Settings {
     pub audit_days: i32,
     /// How long keys live.
     pub key_policies: KeyPolicies,
-    /// Why a maximum above 90 days was set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy_reason: Option<String>,
     /// `off`, `loopback` or `on`: who may register as a client by itself (RFC 7591).
     pub dynamic_registration: DynamicRegistration,
     /// A client's assertion may be made for the token endpoint's address in place of the issuer.
@@ -95,12 +74,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The longest life of a key of an environment, in days.
+    /// How keys of an environment live.
     #[must_use]
-    pub const fn max_age_days(&self, environment: Environment) -> i32 {
+    pub const fn policy(&self, environment: Environment) -> &KeyPolicy {
         match environment {
-            Environment::Prod => self.key_policies.prod.max_age_days,
-            Environment::Dev => self.key_policies.dev.max_age_days,
+            Environment::Prod => &self.key_policies.prod,
+            Environment::Dev => &self.key_policies.dev,
         }
     }
 }
@@ -114,12 +93,10 @@ pub struct Change {
     pub session_ttl_seconds: Option<i32>,
     /// New retention of the audit.
     pub audit_days: Option<i32>,
-    /// New longest life of production keys.
-    pub prod_max_age_days: Option<i32>,
-    /// New longest life of development keys.
-    pub dev_max_age_days: Option<i32>,
-    /// New reason.
-    pub policy_reason: Patch<String>,
+    /// How production keys live now.
+    pub prod: PolicyChange,
+    /// How development keys live now.
+    pub dev: PolicyChange,
     /// Who may register now.
     pub dynamic_registration: Option<DynamicRegistration>,
     /// Whether the token endpoint's address is an audience now.
@@ -149,15 +126,14 @@ pub async fn change(db: &Db, by: &Caller, change: Change, expected: Option<&str>
     let before = store::lock(&mut tx).await?;
     precondition(&before, expected)?;
     let policies = KeyPolicies {
-        prod: KeyPolicy { max_age_days: change.prod_max_age_days.unwrap_or(before.key_policies.prod.max_age_days) },
-        dev: KeyPolicy { max_age_days: change.dev_max_age_days.unwrap_or(before.key_policies.dev.max_age_days) },
+        prod: change.prod.over(&before.key_policies.prod),
+        dev: change.dev.over(&before.key_policies.dev),
     };
     let after = Settings {
         lease_ms: change.lease_ms.unwrap_or(before.lease_ms),
         session_ttl_seconds: change.session_ttl_seconds.unwrap_or(before.session_ttl_seconds),
         audit_days: change.audit_days.unwrap_or(before.audit_days),
         key_policies: policies,
-        policy_reason: change.policy_reason.over(before.policy_reason.clone()),
         dynamic_registration: change.dynamic_registration.unwrap_or(before.dynamic_registration),
         assertion_audience_token_endpoint: change
             .assertion_audience_token_endpoint
@@ -182,16 +158,7 @@ fn check(settings: &Settings) -> Result<(), Refused> {
     within(settings.session_ttl_seconds, 60..=3_600, "/session_ttl_seconds");
     within(settings.provider_grace_seconds, 0..=2_592_000, "/provider_grace_seconds");
     within(settings.audit_days, 1..=36_500, "/audit_days");
-    within(settings.key_policies.prod.max_age_days, 1..=3_650, "/key_policies/prod/max_age_days");
-    within(settings.key_policies.dev.max_age_days, 1..=3_650, "/key_policies/dev/max_age_days");
-    let longest = settings.key_policies.prod.max_age_days.max(settings.key_policies.dev.max_age_days);
-    let explained =
-        settings.policy_reason.as_ref().is_some_and(|reason| !reason.trim().is_empty() && reason.len() <= 500);
-    checks.expect(
-        longest <= AGE_DAYS_WITHOUT_REASON || explained,
-        "/policy_reason",
-        "required",
-        "a maximum above 90 days needs a reason (at most 500 bytes)",
-    );
+    settings.key_policies.prod.check(&mut checks, "/key_policies/prod");
+    settings.key_policies.dev.check(&mut checks, "/key_policies/dev");
     checks.done()
 }

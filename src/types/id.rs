@@ -115,6 +115,7 @@ id!(/** An OAuth client, however it came to be known. */ ClientId, "cli", 36, he
 id!(/** A person. */ UserId, "usr", 36, hex, uuid_v7);
 id!(/** What a person allowed a client on a server. */ ConsentId, "grt", 36, hex, uuid_v7);
 id!(/** An authorization request and what became of it. */ FlowId, "flw", 36, hex, uuid_v7);
+id!(/** A link that hands a secret to a person. */ ClaimId, "clm", 36, hex, uuid_v7);
 id!(/** An entry of the audit. */ EventId, "evt", 36, hex, uuid_v7);
 
 impl SessionId {

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod credential;
 pub mod environment;
 pub mod id;
+pub mod key_state;
 pub mod keyring;
 pub mod object;
 pub mod opaque;

@@ -37,7 +37,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
 }
 
 /// Members that change by themselves and are no part of what a change is conditional on.
-const VOLATILE: [&str; 2] = ["last_used_at", "secrets"];
+const VOLATILE: [&str; 3] = ["last_used_at", "previous", "secrets"];
 
 /// The strong entity tag (RFC 9110 §8.8.3) of a thing as it is read.
 #[must_use]

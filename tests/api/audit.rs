@@ -37,8 +37,8 @@ const ON_THE_WAY: [&str; 6] = [
     "authorize_device",
     "enter_device_code",
 ];
-/// What people do on their own page; its stories look into the audit.
-const BY_PEOPLE: [&str; 2] = ["own_session", "take_back_grant"];
+/// What people do on pages; their stories look into the audit.
+const BY_PEOPLE: [&str; 3] = ["own_session", "take_back_grant", "open_claim"];
 
 /// Sends a request under a name of its own, which the audit repeats.
 async fn named(node: &Node, name: &str, by: &str, (method, path): (Method, &str), body: Value) -> Reply {
@@ -138,6 +138,10 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds(
     let key = text(&made, "id");
     s.done("change_key", Method::PATCH, &format!("/v1/keys/{key}"), json!({"name": "k"})).await;
     s.done("rotate_key", Method::POST, &format!("/v1/keys/{key}/rotate"), json!({})).await;
+    s.done("cancel_rotation", Method::POST, &format!("/v1/keys/{key}/rotation/cancel"), json!({})).await;
+    operator.post(&node, &format!("/v1/keys/{key}/rotate"), json!({})).await.ok();
+    s.done("finish_rotation", Method::POST, &format!("/v1/keys/{key}/rotation/finish"), json!({})).await;
+    s.done("create_claim", Method::POST, &format!("/v1/keys/{key}/claims"), json!({})).await;
     s.done("withdraw_grant", Method::DELETE, &format!("/v1/servers/{}/grants/{key}", server.id), Value::Null).await;
     s.done("revoke_key", Method::POST, &format!("/v1/keys/{key}/revoke"), json!({})).await;
     let holder = operator.key_with(&node, body).await;
@@ -156,6 +160,10 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds(
     let reply = node.send(request.header("x-request-id", "revoke").form(&[("token", &session)])).await;
     assert_eq!(reply.status.as_u16(), 200);
     s.recorded("revoke").await;
+    operator.patch(&node, &format!("/v1/keys/{}", holder.id), json!({"self_rotation": true})).await.ok();
+    let own = (Method::POST, "/v1/keys/self/rotate");
+    named(&node, "rotate_own_key", &holder.key, own, json!({})).await.enforced();
+    s.recorded("rotate_own_key").await;
     let own = (Method::POST, "/v1/keys/self/revoke");
     named(&node, "revoke_own_key", &holder.key, own, Value::Null).await.enforced();
     s.recorded("revoke_own_key").await;

@@ -71,7 +71,7 @@ async fn keys_are_found_by_what_they_are() {
     let unused = list("last_used_before=2020-01-01T00:00:00Z").await;
     assert!(unused.len() == 9 && !unused.contains(&granted.id), "never used counts as long ago");
     for wrong in
-        ["status=due", "environment=test", "agent_id=key_1", "server_id=x", "expires_before=tomorrow", "status="]
+        ["status=asleep", "environment=test", "agent_id=key_1", "server_id=x", "expires_before=tomorrow", "status="]
     {
         by.get(&node, &format!("/v1/keys?{wrong}")).await.refused(400, "invalid_query");
     }

@@ -202,6 +202,7 @@ async fn pages_of_other_origins_may_use_the_open_routes_and_no_other() {
         ("/v1/keys", "GET"),
         ("/v1/keys", "POST"),
         ("/v1/keys/self", "GET"),
+        ("/v1/keys/self/rotate", "POST"),
         ("/v1/keys/self/revoke", "POST"),
         ("/health/ready", "GET"),
     ];

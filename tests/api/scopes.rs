@@ -139,8 +139,8 @@ async fn attack_10_only_an_operators_key_opens_the_administration() {
             node.send(request.header("x-forwarded-for", &from)).await.refused(401, "unauthenticated");
         }
     }
-    for path in ["/v1/keys/self", "/v1/keys/self/revoke"] {
-        let method = if path.ends_with("revoke") { Method::POST } else { Method::GET };
+    for path in ["/v1/keys/self", "/v1/keys/self/rotate", "/v1/keys/self/revoke"] {
+        let method = if path.ends_with("self") { Method::GET } else { Method::POST };
         for wrong in [&root.key, &session, &server.secret] {
             node.send(node.request(method.clone(), path).bearer_auth(wrong)).await.refused(401, "unauthenticated");
         }

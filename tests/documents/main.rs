@@ -3,6 +3,7 @@
 
 mod incidents;
 mod instance;
+mod keys;
 mod operations;
 mod page;
 mod readme;

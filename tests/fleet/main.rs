@@ -15,6 +15,7 @@ mod database;
 mod faults;
 mod fleet;
 mod joining;
+mod key_life;
 mod order;
 mod process;
 mod rolling;

@@ -134,6 +134,36 @@ pub(in crate::http) struct Granted {
     pub(in crate::http) used: Option<String>,
 }
 
+/// Shall the secret be shown?
+#[derive(Template)]
+#[template(path = "claim.html")]
+pub(in crate::http) struct Claim {
+    /// The link, for the operator whom somebody asks.
+    pub(in crate::http) id: String,
+    /// The key's id.
+    pub(in crate::http) key: String,
+    /// The key's name.
+    pub(in crate::http) name: Option<String>,
+    /// `prod` or `dev`.
+    pub(in crate::http) environment: String,
+    /// What its agent is called.
+    pub(in crate::http) agent: String,
+    /// When the link's time is over.
+    pub(in crate::http) ends: String,
+}
+
+/// The secret, this once.
+#[derive(Template)]
+#[template(path = "claimed.html")]
+pub(in crate::http) struct Claimed {
+    /// The key's id.
+    pub(in crate::http) key: String,
+    /// Its secret.
+    pub(in crate::http) secret: String,
+    /// When that ends.
+    pub(in crate::http) ends: Option<String>,
+}
+
 /// It does not go on.
 #[derive(Template)]
 #[template(path = "refused.html")]
@@ -163,4 +193,4 @@ macro_rules! styled {
     })+ };
 }
 
-styled!(Consent, SignIn, Demo, Refused, Device, DeviceDone, Grants, GrantsSignIn);
+styled!(Consent, SignIn, Demo, Refused, Device, DeviceDone, Grants, GrantsSignIn, Claim, Claimed);

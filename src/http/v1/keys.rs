@@ -14,11 +14,12 @@ use crate::http::page::{Listing, Wanted};
 use crate::http::problem::{Problem, Refusals};
 use crate::http::reply::{Created, Receipted, Tagged};
 use crate::keys::{self, Change, Filter, Key, NewKey};
-use crate::observations::{self, Event, Owner};
+use crate::observations::{self, Event};
 use crate::refusal::{Code, Refused};
 use crate::revocations::{Kind, New};
 use crate::types::environment::Environment;
 use crate::types::id::{AgentId, KeyId, ServerId};
+use crate::types::key_state::KeyState;
 use crate::types::patch::Patch;
 
 /// A key that was just issued: its secret is shown this once.
@@ -31,23 +32,6 @@ pub struct IssuedKey {
     /// The key.
     #[serde(flatten)]
     pub thing: Key,
-}
-
-/// What a rotation made: the new secret is shown this once.
-#[derive(Serialize, ToSchema)]
-pub struct RotatedSecret {
-    /// The same id as before.
-    pub id: String,
-    /// The new secret. Store it now.
-    pub key: String,
-    /// Its last characters.
-    pub hint: String,
-    /// When it ends.
-    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<OffsetDateTime>,
-    /// When the one before it ends; absent when there is none.
-    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
-    pub previous_expires_at: Option<OffsetDateTime>,
 }
 
 /// A key to issue.
@@ -129,8 +113,8 @@ pub struct ListKeys {
     server_id: Option<ServerId>,
     /// `prod` or `dev`.
     environment: Option<Environment>,
-    /// `active`, `overlap`, `expired`, `disabled` or `revoked`.
-    status: Option<Status>,
+    /// `active`, `due`, `overlap`, `expired`, `disabled` or `revoked`.
+    status: Option<KeyState>,
     /// Ends before this time.
     #[serde(default, with = "crate::http::extract::instant")]
     expires_before: Option<OffsetDateTime>,
@@ -139,35 +123,6 @@ pub struct ListKeys {
     last_used_before: Option<OffsetDateTime>,
     /// How the name begins, in any case.
     q: Option<String>,
-}
-
-/// The state of a key.
-#[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = KeyStatus)]
-pub enum Status {
-    /// It works.
-    Active,
-    /// It works, and the secret before it too.
-    Overlap,
-    /// Its time is over.
-    Expired,
-    /// Switched off.
-    Disabled,
-    /// For good.
-    Revoked,
-}
-
-impl Status {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Overlap => "overlap",
-            Self::Expired => "expired",
-            Self::Disabled => "disabled",
-            Self::Revoked => "revoked",
-        }
-    }
 }
 
 /// Lists keys, newest first.
@@ -264,41 +219,6 @@ pub(super) fn immutable(fields: &[(&str, &Option<Value>)]) -> Result<(), Refused
         Some((name, _)) => Err(Refused::new(Code::ImmutableField, format!("`{name}` never changes."))),
         None => Ok(()),
     }
-}
-
-/// A rotation.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rotate {
-    /// How long the old secret lives on: 0 to 7,776,000; a day unless said. 0 ends every older one at once.
-    #[schema(minimum = 0, maximum = 7_776_000)]
-    pub(super) grace_seconds: Option<i64>,
-}
-
-/// Makes a new secret for a key; the old one lives on for the grace.
-#[utoipa::path(post, path = "/v1/keys/{id}/rotate", operation_id = "rotate_key", tag = "keys", params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")), request_body = Rotate,
-    security(("operator" = ["keys:write"])), extensions(("x-scope" = json!("keys:write"))),
-    responses((status = 200, description = "The new secret, shown this once.", body = Receipted<RotatedSecret>),
-              (status = 202, description = "Done, and not yet proved to hold on every node.", body = Receipted<RotatedSecret>), Refusals))]
-pub async fn rotate(
-    by: By<KeysWrite>,
-    State(app): AppState,
-    Id(id): Id<KeyId>,
-    Body(body): Body<Rotate>,
-) -> Result<Receipted<RotatedSecret>, Problem> {
-    let newest = app.live.memory().keys.get(&id).and_then(|key| key.secrets.newest().map(|newest| newest.number));
-    app.settle_use(Owner::Key(id), newest).await?;
-    let secret_key = app.feed.secret_key();
-    let (key, issued, done) =
-        keys::rotate(&app.db, app.sealing(&secret_key), &by.caller, id.as_str(), body.grace_seconds).await?;
-    let rotated = RotatedSecret {
-        id: key.id,
-        key: issued.credential.reveal().to_owned(),
-        hint: issued.credential.hint(),
-        expires_at: issued.expires_at,
-        previous_expires_at: issued.previous_expires_at,
-    };
-    Ok(Receipted::wait(&app.feed, rotated, done, true).await)
 }
 
 /// A reason.

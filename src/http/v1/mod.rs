@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod audit;
+pub mod claims;
 pub mod clients;
 pub mod consents;
 pub mod flows;
@@ -15,6 +16,7 @@ pub mod projects;
 pub mod providers;
 pub mod revocations;
 pub mod roles;
+pub mod rotations;
 pub mod servers;
 pub mod sessions;
 pub mod settings;
@@ -53,7 +55,10 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(issuers::get, issuers::change, issuers::delete))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::get, keys::change))
-        .routes(routes!(keys::rotate))
+        .routes(routes!(rotations::rotate))
+        .routes(routes!(rotations::cancel))
+        .routes(routes!(rotations::finish))
+        .routes(routes!(claims::list, claims::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::events))
         .routes(routes!(clients::list, clients::create))

@@ -9,7 +9,7 @@ use crate::http::caller::{By, SettingsRead, SettingsWrite};
 use crate::http::extract::{Body, IfMatch};
 use crate::http::problem::{Problem, Refusals};
 use crate::http::reply::{Receipted, Tagged};
-use crate::settings::{self, Change, DynamicRegistration, Settings};
+use crate::settings::{self, Change, DynamicRegistration, PolicyChange, Settings};
 use crate::types::patch::Patch;
 
 /// Reads the settings. Needs an operator on all projects.
@@ -28,6 +28,27 @@ pub struct ChangePolicy {
     /// Days that a version of a key's secret lives at most; above 90 a reason is needed.
     #[schema(minimum = 1, maximum = 3650)]
     max_age_days: Option<i32>,
+    /// So many days before its end a key is due; at most 8, each 1 to 3,650.
+    #[schema(max_items = 8)]
+    remind_days: Option<Vec<i32>>,
+    /// How long the old secret lives on after a rotation, unless said.
+    #[schema(minimum = 600, maximum = 7_776_000)]
+    overlap_seconds: Option<i64>,
+    /// Why a maximum above 90 days is needed; null removes it.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, max_length = 500)]
+    reason: Patch<String>,
+}
+
+impl ChangePolicy {
+    fn read(self) -> PolicyChange {
+        PolicyChange {
+            max_age_days: self.max_age_days,
+            remind_days: self.remind_days,
+            overlap_seconds: self.overlap_seconds,
+            reason: self.reason,
+        }
+    }
 }
 
 /// New policies.
@@ -55,10 +76,6 @@ pub struct ChangeSettings {
     audit_days: Option<i32>,
     /// How long keys live.
     key_policies: Option<ChangePolicies>,
-    /// Why a maximum above 90 days is needed; null removes it.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    policy_reason: Patch<String>,
     /// Who may register as a client by itself (RFC 7591).
     dynamic_registration: Option<DynamicRegistration>,
     /// Whether a client's assertion may be made for the token endpoint's address.
@@ -82,15 +99,13 @@ pub async fn change(
     Body(body): Body<ChangeSettings>,
 ) -> Result<Receipted<Settings>, Problem> {
     super::nodes::everywhere(&by.caller)?;
-    let policies = body.key_policies;
-    let days = |policy: Option<&ChangePolicy>| policy.and_then(|policy| policy.max_age_days);
+    let (prod, dev) = body.key_policies.map_or((None, None), |policies| (policies.prod, policies.dev));
     let change = Change {
         lease_ms: body.lease_ms,
         session_ttl_seconds: body.session_ttl_seconds,
         audit_days: body.audit_days,
-        prod_max_age_days: days(policies.as_ref().and_then(|policies| policies.prod.as_ref())),
-        dev_max_age_days: days(policies.as_ref().and_then(|policies| policies.dev.as_ref())),
-        policy_reason: body.policy_reason,
+        prod: prod.map(ChangePolicy::read).unwrap_or_default(),
+        dev: dev.map(ChangePolicy::read).unwrap_or_default(),
         dynamic_registration: body.dynamic_registration,
         assertion_audience_token_endpoint: body.assertion_audience_token_endpoint,
         provider_grace_seconds: body.provider_grace_seconds,

@@ -20,9 +20,6 @@ use crate::webhooks::{self, Event};
 
 pub use step::Notice;
 
-/// Days before its end at which a key's owner is reminded.
-const REMIND_DAYS: [i32; 3] = [14, 7, 1];
-
 /// When reminders are due, in days before the end, for each environment.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Reminders {
@@ -33,8 +30,9 @@ pub struct Reminders {
 impl Reminders {
     /// As the policies say.
     #[must_use]
-    pub fn of(_: &Settings) -> Self {
-        Self { prod: REMIND_DAYS.to_vec(), dev: REMIND_DAYS.to_vec() }
+    pub fn of(settings: &Settings) -> Self {
+        let days = |environment| settings.policy(environment).remind_days.clone();
+        Self { prod: days(Environment::Prod), dev: days(Environment::Dev) }
     }
 
     fn days(&self, environment: &str) -> &[i32] {
@@ -66,6 +64,15 @@ pub async fn look_anew(tx: &mut PgConnection, after: &str, limit: i64) -> db::Re
     let Some(last) = store::last_of_next(tx, after, limit).await? else { return Ok(None) };
     let rows = store::look_anew(tx, after, &last).await?;
     Ok(Some((last, rows)))
+}
+
+/// A rotation of a key was taken back: what was told of its overlap's end counts no more, and the reminders begin anew.
+///
+/// # Errors
+///
+/// The database refuses.
+pub async fn told_nothing(tx: &mut PgConnection, key: &str) -> db::Result<()> {
+    store::told_nothing(tx, key).await
 }
 
 /// Looks at up to `limit` versions that there may be something to tell of, and tells it: an entry of the audit in `chain` and an

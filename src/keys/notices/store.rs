@@ -94,6 +94,17 @@ pub(super) async fn set_next(tx: &mut PgConnection, next: &Next) -> db::Result<(
     Ok(())
 }
 
+/// Has the versions of a key looked at as if nothing had been told of them but their end.
+pub(super) async fn told_nothing(tx: &mut PgConnection, key: &str) -> db::Result<()> {
+    sqlx::query!(
+        "update key_notices set told_seconds = null, next_at = authority_now() where key_id = $1 and told_seconds > 0",
+        key
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// The last of the next keys that have a secret; `None`: there are none.
 pub(super) async fn last_of_next(tx: &mut PgConnection, after: &str, limit: i64) -> db::Result<Option<String>> {
     Ok(sqlx::query_scalar!(

@@ -268,6 +268,7 @@ pub(super) const SEARCHES: &[List] = &[
             &[(4, LOOKED_AT), (8, "'dev'")],
             &[(4, LOOKED_AT), (8, "'prod'"), (13, LONG_AGO)],
             &[(4, LOOKED_AT), (9, "'active'")],
+            &[(4, LOOKED_AT), (9, "'due'")],
             &[(4, LOOKED_AT), (9, "'disabled'")],
             &[(4, LOOKED_AT), (9, "'expired'")],
             &[(4, LOOKED_AT), (9, "'overlap'")],
@@ -316,6 +317,12 @@ pub(super) const SEARCHES: &[List] = &[
     List {
         operation: "list_keys",
         statement: "from keys where ends_at <= authority_now()",
+        parameters: 1,
+        given: &[&[(1, LOOKED_AT)]],
+    },
+    List {
+        operation: "list_keys",
+        statement: "from keys where ends_at > authority_now() and ends_at <= authority_now() + make_interval(",
         parameters: 1,
         given: &[&[(1, LOOKED_AT)]],
     },
