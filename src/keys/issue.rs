@@ -14,6 +14,7 @@ use crate::types::caller::Caller;
 use crate::types::credential;
 use crate::types::environment::Environment;
 use crate::types::id::KeyId;
+use crate::webhooks::{self, Event, EventType};
 
 /// A new key.
 #[derive(Clone, Debug)]
@@ -83,6 +84,8 @@ pub async fn issue(
         .with("direct", key.direct)
         .with("hint", issued.credential.hint());
     audit::append(&mut tx, &entry).await?;
+    let event = Event::new(EventType::KeyIssued, Some(&key.project)).key(&key.id).by(by);
+    webhooks::note(&mut tx, &event.with("hint", issued.credential.hint())).await?;
     Ok((key, issued, db.commit(tx).await?))
 }
 

@@ -21,6 +21,7 @@ use crate::types::caller::Caller;
 use crate::types::credential;
 use crate::types::environment::Environment;
 use crate::types::page::{After, Listed, Page};
+use crate::webhooks::{self, Event, EventType, rotated};
 
 pub use change::{Change, change};
 pub use issue::{NewKey, issue};
@@ -157,6 +158,8 @@ pub async fn rotate(
         .key(id)
         .with("hint", issued.credential.hint());
     audit::append(&mut tx, &entry).await?;
+    webhooks::note(&mut tx, &rotated(Event::new(EventType::KeyRotated, Some(&row.project)).key(id), by, &issued))
+        .await?;
     let key = complete(&mut tx, row).await?;
     Ok((key, issued, db.commit(tx).await?))
 }
