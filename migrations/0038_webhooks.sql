@@ -59,6 +59,7 @@ create table deliveries (
 );
 create index deliveries_due on deliveries (webhook_id, next_attempt_at) where status = 'pending';
 create index deliveries_of_webhook on deliveries (webhook_id, created_at desc, id desc);
+create index deliveries_of_status on deliveries (webhook_id, status, created_at desc, id desc);
 create index deliveries_ended on deliveries (ended_at) where ended_at is not null;
 
 -- When a node that can send mail was last there. Without one, no mail is written for nobody to send.
