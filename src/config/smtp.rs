@@ -1,5 +1,7 @@
 //! The mail server that owners are told through.
 
+use std::borrow::Cow;
+
 use url::{Host, Url};
 
 use crate::types::redacted::Secret;
@@ -80,13 +82,13 @@ fn server(text: &str) -> Parsed<Server> {
         (false, true) => SmtpTls::Loopback,
         (false, false) => SmtpTls::StartTls,
     };
-    let part = |text: &str| {
+    let decoded = |text: &str| {
         let bytes = percent_encoding::percent_decode_str(text);
-        bytes.decode_utf8().map(|text| text.into_owned()).map_err(|_| wrong("has a user or password that is not UTF-8"))
+        bytes.decode_utf8().map(Cow::into_owned).map_err(|_| wrong("has a user or password that is not UTF-8"))
     };
     let login = match (url.username(), url.password()) {
         ("", None) => None,
-        (user, Some(password)) if !user.is_empty() => Some((part(user)?, Secret::new(part(password)?))),
+        (user, Some(password)) if !user.is_empty() => Some((decoded(user)?, Secret::new(decoded(password)?))),
         _ => return Err(wrong("has a user without a password, or a password without a user")),
     };
     let port = url.port().unwrap_or(if wrapped { PORT_TLS } else { PORT });

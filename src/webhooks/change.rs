@@ -189,7 +189,7 @@ async fn add_key(
 ) -> Result<(), Refused> {
     let row = signature::row(id, version);
     let sealed = made.seal(sealing, &row)?;
-    let key = signature::Sealed { id: row, secret_key: sealing.secret_key.to_owned(), sealed };
+    let key = signature::KeyRow { id: row, secret_key: sealing.secret_key.to_owned(), sealed };
     Ok(store::insert_key(tx, (id, version), &key, made.shown.public_key.as_deref()).await?)
 }
 

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 use time::format_description::well_known::Rfc3339;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::secrets::Issued;
 use crate::types::caller::Caller;
@@ -10,7 +12,7 @@ use crate::types::id::EventId;
 macro_rules! event_types {
     ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
         /// What happened.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         pub enum EventType {
             $($(#[$doc])* #[serde(rename = $text)] $name,)+
         }
@@ -76,6 +78,17 @@ event_types! {
     /// Somebody asked to see whether a webhook works.
     WebhookTest = "webhook.test",
 }
+
+// By hand: a derived one would have the names of the variants.
+impl PartialSchema for EventType {
+    fn schema() -> RefOr<Schema> {
+        let names = Self::ALL.iter().map(|kind| kind.as_str());
+        let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names));
+        schema.description(Some("What happened.")).into()
+    }
+}
+
+impl ToSchema for EventType {}
 
 impl EventType {
     /// Reads the name; `None` for any other.

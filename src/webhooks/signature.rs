@@ -89,7 +89,7 @@ impl Made {
         Ok(Self { bits, shown })
     }
 
-    /// Sealed for its row.
+    /// Sealed, as it stands in its row.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ fn cannot(what: &str) -> Refused {
 }
 
 /// A sealed key as it is stored.
-pub(super) struct Sealed {
+pub(super) struct KeyRow {
     pub(super) id: String,
     pub(super) secret_key: String,
     pub(super) sealed: Vec<u8>,
@@ -112,7 +112,7 @@ pub(super) struct Sealed {
 
 /// A key that signs.
 pub(super) enum Signer {
-    V1(hmac::Key),
+    V1(Box<hmac::Key>),
     V1a(Ed25519KeyPair),
 }
 
@@ -122,10 +122,10 @@ impl Signer {
     /// # Errors
     ///
     /// Its secret key is not among this node's, or it was changed or moved.
-    pub(super) fn open(keyring: &Keyring, signature: Signature, key: &Sealed) -> Result<Self, CannotOpen> {
+    pub(super) fn open(keyring: &Keyring, signature: Signature, key: &KeyRow) -> Result<Self, CannotOpen> {
         let bits = keyring.open(&key.secret_key, place(&key.id), &key.sealed)?;
         match signature {
-            Signature::V1 => Ok(Self::V1(hmac::Key::new(hmac::HMAC_SHA256, &bits))),
+            Signature::V1 => Ok(Self::V1(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &bits)))),
             Signature::V1a => {
                 Ed25519KeyPair::from_seed_unchecked(&bits).map(Self::V1a).map_err(|_| CannotOpen::Tampered)
             }
@@ -134,7 +134,7 @@ impl Signer {
 
     fn sign(&self, content: &[u8]) -> String {
         match self {
-            Self::V1(key) => format!("v1,{}", STANDARD.encode(hmac::sign(key, content))),
+            Self::V1(key) => format!("v1,{}", STANDARD.encode(hmac::sign(key.as_ref(), content))),
             Self::V1a(pair) => format!("v1a,{}", STANDARD.encode(pair.sign(content))),
         }
     }
@@ -163,10 +163,11 @@ const fn place(row: &str) -> Place<'_> {
 pub async fn reseal(tx: &mut PgConnection, sealing: Sealing<'_>) -> db::Result<()> {
     for key in store::sealed_under_others(tx, sealing.secret_key, RESEALED_AT_ONCE).await? {
         let open = sealing.keyring.open(&key.secret_key, place(&key.id), &key.sealed).ok();
-        match open.and_then(|open| sealing.keyring.seal(sealing.secret_key, place(&key.id), &open)) {
-            Some(sealed) => store::reseal(tx, &key.id, sealing.secret_key, &sealed).await?,
-            None => tracing::error!(key = key.id, secret_key = key.secret_key, "a webhook's key cannot be opened"),
-        }
+        let Some(sealed) = open.and_then(|open| sealing.keyring.seal(sealing.secret_key, place(&key.id), &open)) else {
+            tracing::error!(key = key.id, secret_key = key.secret_key, "a webhook's key cannot be opened");
+            continue;
+        };
+        store::reseal(tx, &key.id, sealing.secret_key, &sealed).await?;
     }
     Ok(())
 }
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn a_signature_is_that_of_the_standards_own_library() {
         let bits = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let signers = [Signer::V1(hmac::Key::new(hmac::HMAC_SHA256, &bits))];
+        let signers = [Signer::V1(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &bits)))];
         let ours = header(&signers, ID, Timestamp::from_seconds(1_614_265_330), BODY);
         assert_eq!(ours, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
         let theirs = standardwebhooks::Webhook::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use crate::db;
 use crate::types::id::WebhookId;
 use crate::types::page::Page;
-use crate::webhooks::signature::{Sealed, Signature};
+use crate::webhooks::signature::{KeyRow, Signature};
 use crate::webhooks::{NewWebhook, Webhook};
 
 struct Row {
@@ -145,7 +145,7 @@ pub(super) async fn retire_keys(tx: &mut PgConnection, id: WebhookId, grace_seco
 pub(super) async fn insert_key(
     tx: &mut PgConnection,
     (webhook, version): (WebhookId, i32),
-    key: &Sealed,
+    key: &KeyRow,
     public_key: Option<&str>,
 ) -> db::Result<()> {
     sqlx::query!(
@@ -163,9 +163,9 @@ pub(super) async fn insert_key(
 }
 
 /// What signs now, newest first.
-pub(super) async fn keys(connection: &mut PgConnection, id: WebhookId) -> db::Result<Vec<Sealed>> {
+pub(super) async fn keys(connection: &mut PgConnection, id: WebhookId) -> db::Result<Vec<KeyRow>> {
     Ok(sqlx::query_as!(
-        Sealed,
+        KeyRow,
         "select id, secret_key, sealed from webhook_keys
          where webhook_id = $1 and (signs_until is null or signs_until > authority_now()) order by version desc",
         id.as_str(),
@@ -178,9 +178,9 @@ pub(super) async fn sealed_under_others(
     connection: &mut PgConnection,
     secret_key: &str,
     limit: i64,
-) -> db::Result<Vec<Sealed>> {
+) -> db::Result<Vec<KeyRow>> {
     Ok(sqlx::query_as!(
-        Sealed,
+        KeyRow,
         "select id, secret_key, sealed from webhook_keys where secret_key <> $1 order by id limit $2",
         secret_key,
         limit,
