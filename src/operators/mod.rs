@@ -29,7 +29,7 @@ const CIDRS_MAX: usize = 100;
 const PROJECTS_MAX: usize = 100;
 
 /// The nouns of `/v1` that scopes are made of.
-pub const NOUNS: [&str; 16] = [
+pub const NOUNS: [&str; 17] = [
     "projects",
     "operators",
     "servers",
