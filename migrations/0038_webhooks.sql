@@ -40,10 +40,9 @@ create table deliveries (
     id              text        primary key check (id ~ '^dlv_[0-9a-f]{32}$'),
     event_id        text        not null,
     type            text        not null,
-    -- To whom: one of the two. It references nothing: to lock the webhook's row with every change would make all changes
-    -- write to it.
-    webhook_id      text,
-    mail_to         text,
+    -- To whom: a webhook, or `mail`. It references nothing: a reference would lock the webhook's row with every change.
+    webhook_id      text        not null,
+    mail_to         text        check ((mail_to is not null) = (webhook_id = 'mail')),
     -- What is sent, byte by byte.
     body            text        not null,
     status          text        not null default 'pending' check (status in ('pending', 'delivered', 'dead')),
@@ -56,11 +55,11 @@ create table deliveries (
     last_status     integer,
     -- One word for why the last attempt failed.
     last_error      text,
-    ended_at        timestamptz check ((ended_at is null) = (status = 'pending')),
-    check ((webhook_id is null) <> (mail_to is null))
+    ended_at        timestamptz check ((ended_at is null) = (status = 'pending'))
 );
 create index deliveries_due on deliveries (webhook_id, next_attempt_at) where status = 'pending';
 create index deliveries_of_webhook on deliveries (webhook_id, created_at desc, id desc);
+create index deliveries_of_status on deliveries (webhook_id, status, created_at desc, id desc);
 create index deliveries_ended on deliveries (ended_at) where ended_at is not null;
 
 -- When a node that can send mail was last there. Without one, no mail is written for nobody to send.

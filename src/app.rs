@@ -26,6 +26,7 @@ use crate::sessions::Writer;
 use crate::telemetry::Metrics;
 use crate::types::keyring::Keyring;
 use crate::upkeep::Upkeep;
+use crate::webhooks::{Deliverer, Mailer, Means};
 
 /// Version of this release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -62,6 +63,8 @@ pub struct App {
     pub upstream: Upstream,
     /// Asks issuers of workload tokens.
     pub issuers: Issuers,
+    /// Tells webhooks and owners what happened.
+    pub deliverer: Deliverer,
     /// Slows those down who guess.
     pub failures: Failures,
     /// Bounds what strangers make us do.
@@ -99,12 +102,20 @@ pub fn keyring(config: &Config) -> anyhow::Result<Arc<Keyring>> {
     Ok(Arc::new(Keyring::new(&keys).ok_or_else(|| anyhow::anyhow!("MCPA_SECRET_KEYS holds no key that can be used"))?))
 }
 
+/// What owners are told with, if the settings name a mail server.
+fn mailer(config: &Config) -> anyhow::Result<Option<Mailer>> {
+    let Some(smtp) = &config.smtp else { return Ok(None) };
+    let ca = config.outbound.ca.as_deref().map(std::fs::read).transpose()?;
+    Ok(Some(Mailer::new(smtp, ca.as_deref(), &config.public_url.to_string())?))
+}
+
 impl Running {
     /// Starts the tasks on a migrated database. The service answers once the first round is through.
     ///
     /// # Errors
     ///
-    /// No thread can be made for the feed, or the secret keys or the certificates of `MCPA_OUTBOUND_CA` cannot be used.
+    /// No thread can be made for the feed, or the secret keys, the certificates of `MCPA_OUTBOUND_CA` or the
+    /// mail server cannot be used.
     pub fn start(config: Config, db: Db, address: &str) -> anyhow::Result<Self> {
         let alone = config.database_url.is_none();
         let outbound = Outbound::new(&config.outbound, Limits::default())?;
@@ -112,6 +123,16 @@ impl Running {
         let providers = Outbound::within(&config.outbound, &config.provider_networks, Limits::default())?;
         let results: Vec<&'static str> = std::iter::once(ACTIVE).chain(Inactive::ALL.map(Inactive::as_str)).collect();
         let metrics = Metrics::new(VERSION, &results);
+        let changes = TaskTracker::new();
+        let means = Means {
+            db: db.clone(),
+            live: Arc::clone(&live),
+            mailer: mailer(&config)?,
+            counts: metrics.delivery_counts(),
+            tasks: changes.clone(),
+        };
+        let networks = &config.provider_networks;
+        let deliverer = Deliverer::new(means, |limits| Outbound::within(&config.outbound, networks, limits))?;
         let issuers = Issuers::new(&providers, Arc::clone(&live));
         let upstream = Upstream::new(providers, Arc::clone(&live), config.is_local(), metrics.provider_errors());
         let feed = Feed::new(Arc::clone(&live), db.clone(), alone);
@@ -141,11 +162,12 @@ impl Running {
             outbound,
             upstream,
             issuers,
+            deliverer,
             failures: Failures::default(),
             strangers: Strangers::default(),
             upkeep: Upkeep::new(),
             draining: AtomicBool::new(false),
-            changes: TaskTracker::new(),
+            changes,
         };
         let (stop_feed, stop_recorder) = (stop_feed.drop_guard(), stop_recorder.drop_guard());
         Ok(Self { app: Arc::new(app), writers, stop_feed, stop_recorder, follower })

@@ -40,13 +40,18 @@ impl Draft {
     pub(super) fn tls(&mut self, read_file: ReadFile<'_>) -> Option<TlsFiles> {
         let cert = self.path_to("tls_cert", read_file);
         let key = self.path_to("tls_key", read_file);
-        for (one, other) in [("tls_cert", "tls_key"), ("tls_key", "tls_cert")] {
+        self.both_or_neither("tls_cert", "tls_key");
+        Some(TlsFiles { cert: cert?, key: key? })
+    }
+
+    /// One of them alone says nothing.
+    pub(super) fn both_or_neither(&mut self, first: &str, second: &str) {
+        for (one, other) in [(first, second), (second, first)] {
             if self.is_given(one) && !self.is_given(other) {
                 let wrong = format!("is not set, but {} is", variable(one));
                 self.mistakes.add(variable(other), wrong, "Set both or neither");
             }
         }
-        Some(TlsFiles { cert: cert?, key: key? })
     }
 
     /// Whether TLS is meant to be spoken here, rightly configured or not.

@@ -18,6 +18,7 @@ mod draft;
 mod mistakes;
 mod parse;
 mod public_url;
+mod smtp;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ mod tests;
 use draft::Draft;
 pub use mistakes::{Mistake, Mistakes};
 pub use public_url::{NotPublicUrl, PublicUrl};
+pub use smtp::{Smtp, SmtpTls};
 use sources::{PREFIX, ReadFile};
 
 /// No file that a setting comes from is larger.
@@ -58,7 +60,9 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// How addresses that others name are asked.
     pub outbound: OutboundSettings,
-    /// Networks in which identity providers may be, beside the public Internet.
+    /// The mail server that owners are told through; `None`: no mail is sent from this node.
+    pub smtp: Option<Smtp>,
+    /// Networks in which identity providers and receivers of webhooks may be, beside the public Internet.
     pub provider_networks: Vec<IpNet>,
     /// How long running requests may go on when the service is told to stop; 1 s to 600 s.
     pub shutdown: Duration,
@@ -142,6 +146,7 @@ impl Config {
         let provider_networks = draft.read("provider_networks", parse::inner_networks);
         let is_local = is_local(listen, public_url.as_ref(), behind_tls_proxy == Some(true));
         let outbound = draft.outbound(is_local, read_file);
+        let smtp = smtp::read(&mut draft);
         let shutdown = draft.read("shutdown_seconds", parse::shutdown);
         let drain = draft.read("drain_seconds", parse::drain);
         let log = draft.read("log", parse::log);
@@ -158,6 +163,7 @@ impl Config {
                 behind_tls_proxy: behind_tls_proxy?,
                 trusted_proxies: trusted_proxies?,
                 outbound: outbound?,
+                smtp,
                 provider_networks: provider_networks?,
                 shutdown: shutdown?,
                 drain: drain?,

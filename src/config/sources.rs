@@ -35,7 +35,7 @@ const fn plain(name: &'static str) -> Setting {
 }
 
 /// Every setting there is.
-pub(super) const SETTINGS: [Setting; 17] = [
+pub(super) const SETTINGS: [Setting; 19] = [
     plain("listen"),
     plain("metrics_listen"),
     plain("public_url"),
@@ -50,6 +50,8 @@ pub(super) const SETTINGS: [Setting; 17] = [
     Setting { name: "provider_networks", secret: false, list: true },
     plain("outbound_loopback"),
     plain("outbound_ca"),
+    Setting { name: "smtp_url", secret: true, list: false },
+    plain("mail_from"),
     plain("drain_seconds"),
     plain("shutdown_seconds"),
     plain("log"),

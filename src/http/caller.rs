@@ -58,6 +58,7 @@ scopes! {
     NodesRead = "nodes:read",
     JobsRead = "jobs:read", JobsWrite = "jobs:write",
     SettingsRead = "settings:read", SettingsWrite = "settings:write",
+    WebhooksRead = "webhooks:read", WebhooksWrite = "webhooks:write",
     GrantsWrite = "grants:write",
 }
 

@@ -21,7 +21,7 @@ use crate::types::caller::Caller;
 const HEADER: &str = "idempotency-key";
 const REPLAYED: &str = "idempotency-replayed";
 /// Members of replies that are shown once.
-const SHOWN_ONCE: [&str; 2] = ["key", "client_secret"];
+const SHOWN_ONCE: [&str; 3] = ["key", "client_secret", "secret"];
 
 /// The layer. It runs after the caller is authenticated.
 pub(super) async fn layer(State(app): AppState, request: Request, next: Next) -> Result<Response, Problem> {

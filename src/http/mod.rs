@@ -21,6 +21,7 @@ pub mod problem;
 pub mod reply;
 mod request_id;
 pub mod tls;
+mod told;
 pub mod v1;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use crate::http::front::Front;
 use crate::http::oauth::OAuthWire;
 use crate::http::problem::Problem;
 use crate::refusal::{Code, FieldError, Refused};
+use crate::webhooks::{EventData, EventType, Message};
 
 /// The frame of the API's description.
 #[derive(OpenApi)]
@@ -53,7 +55,7 @@ use crate::refusal::{Code, FieldError, Refused};
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     // What only parameters and refusals refer to; everything else is found through the routes.
-    components(schemas(Problem, FieldError, OAuthWire, v1::agents::Switch, crate::authorizations::Outcome, v1::audit::Outcome, crate::types::key_state::KeyState, v1::sessions::Status)),
+    components(schemas(Problem, FieldError, OAuthWire, v1::agents::Switch, crate::authorizations::Outcome, v1::audit::Outcome, crate::types::key_state::KeyState, v1::sessions::Status, EventType, EventData, Message)),
     modifiers(&Credentials)
 )]
 struct Description;
@@ -75,6 +77,7 @@ impl Modify for Credentials {
         components.add_security_scheme("operator", bearer("An operator's key, `mcp_admin_…`."));
         components.add_security_scheme("key", bearer("An API key, `mcp_prod_…` or `mcp_dev_…`."));
         components.add_security_scheme("client", basic);
+        told::add(api);
     }
 }
 

@@ -14,11 +14,14 @@ use crate::providers;
 use crate::revocations;
 use crate::sessions;
 use crate::users;
+use crate::webhooks;
 
 /// Assertions, proofs, logout tokens and links of one batch.
 const TOKENS_MAX: i64 = 1_000;
 /// Clients of one batch. Each is an entry of the feed, and nobody else writes that meanwhile.
 const CLIENTS_MAX: i64 = 100;
+/// Deliveries of one batch.
+const DELIVERIES_MAX: i64 = 1_000;
 
 pub(super) async fn run(app: &App, run: &mut Run) -> anyhow::Result<()> {
     let db = &app.db;
@@ -48,6 +51,7 @@ pub(super) async fn run(app: &App, run: &mut Run) -> anyhow::Result<()> {
             + proofs::expire(tx, TOKENS_MAX).await?)
     })
     .await?;
+    run.batches(db, "deliveries", async |tx| webhooks::expire(tx, DELIVERIES_MAX).await).await?;
     // Clients that registered themselves and that nobody agreed to.
     let forgotten = run.batches(db, "clients", async |tx| clients::sweep(tx, CLIENTS_MAX).await).await?;
     if forgotten > 0 && !run.is_dry() {

@@ -7,6 +7,7 @@
 mod audit_verify;
 mod checkpoint;
 mod count;
+mod deliveries;
 mod expire;
 mod keys;
 mod lease;
@@ -48,13 +49,15 @@ pub enum Job {
     Expire,
     /// Tells of keys that end.
     Keys,
+    /// Tells webhooks and owners what happened. Every node does: what each sends, it takes in the database.
+    Deliveries,
     /// Counts keys for metrics.
     Count,
 }
 
 impl Job {
     /// Every job.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Observations,
         Self::Checkpoint,
         Self::AuditVerify,
@@ -62,6 +65,7 @@ impl Job {
         Self::Partitions,
         Self::Expire,
         Self::Keys,
+        Self::Deliveries,
         Self::Count,
     ];
 
@@ -76,6 +80,7 @@ impl Job {
             Self::Partitions => "partitions",
             Self::Expire => "expire",
             Self::Keys => "keys",
+            Self::Deliveries => "deliveries",
             Self::Count => "count",
         }
     }
@@ -91,6 +96,7 @@ impl Job {
             Self::Partitions => "Makes and drops the partitions of what grows.",
             Self::Expire => "Removes what is of no more use.",
             Self::Keys => "Tells of keys that are due, end soon or have ended.",
+            Self::Deliveries => "Tells webhooks and owners what happened.",
             Self::Count => "Counts keys for metrics.",
         }
     }
@@ -99,17 +105,17 @@ impl Job {
     #[must_use]
     pub const fn period(self) -> Duration {
         match self {
-            Self::Observations => Duration::from_secs(1),
+            Self::Observations | Self::Deliveries => Duration::from_secs(1),
             Self::Checkpoint => Duration::from_secs(10),
             Self::Signing | Self::Partitions | Self::Keys | Self::AuditVerify | Self::Count => Duration::from_mins(1),
             Self::Expire => Duration::from_secs(30),
         }
     }
 
-    /// Each node does it for itself: it is about what this node has in memory.
+    /// Each node does it for itself: it is about what this node has in memory, or sends.
     #[must_use]
     pub const fn is_each_nodes(self) -> bool {
-        matches!(self, Self::Observations | Self::Count)
+        matches!(self, Self::Observations | Self::Deliveries | Self::Count)
     }
 
     fn run<'a>(self, app: &'a App, run: &'a mut Run) -> BoxFuture<'a, anyhow::Result<()>> {
@@ -121,6 +127,7 @@ impl Job {
             Self::Partitions => Box::pin(partitions::run(app, run)),
             Self::Expire => Box::pin(expire::run(app, run)),
             Self::Keys => Box::pin(keys::run(app, run)),
+            Self::Deliveries => Box::pin(deliveries::run(app, run)),
             Self::Count => Box::pin(count::run(app, run)),
         }
     }

@@ -10,6 +10,8 @@ use crate::jobs::lease::Run;
 use crate::providers;
 use crate::signing::{self, Purpose};
 use crate::types::alg::Alg;
+use crate::types::caller::Caller;
+use crate::webhooks::{self, Event, EventType};
 
 pub(super) async fn run(app: &App, run: &mut Run) -> anyhow::Result<()> {
     // Without a current round it is not known which secret key the other nodes can open.
@@ -22,14 +24,19 @@ pub(super) async fn run(app: &App, run: &mut Run) -> anyhow::Result<()> {
     }
     let before = known(&mut tx).await?;
     // In the order in which a starting node takes the locks; the other way round the two would wait for each other.
-    signing::ensure(&mut tx, sealing, Purpose::Session, Alg::EdDsa).await?;
-    signing::ensure(&mut tx, sealing, Purpose::Checkpoint, Alg::EdDsa).await?;
+    let mut wanted = vec![(Purpose::Session, Alg::EdDsa), (Purpose::Checkpoint, Alg::EdDsa)];
     let algs: HashSet<Alg> = app.live.memory().servers.iter().map(|(_, server)| server.alg).collect();
-    for alg in algs.into_iter().filter(|alg| *alg != Alg::EdDsa) {
-        signing::ensure(&mut tx, sealing, Purpose::Session, alg).await?;
+    wanted.extend(algs.into_iter().filter(|alg| *alg != Alg::EdDsa).map(|alg| (Purpose::Session, alg)));
+    for (purpose, alg) in wanted {
+        if let Some(kid) = signing::ensure(&mut tx, sealing, purpose, alg).await? {
+            let event = Event::new(EventType::SigningKeyRotated, None).about(&kid);
+            let event = event.by(&Caller::nobody("system".to_owned())).with("alg", alg.as_str());
+            webhooks::note(&mut tx, &event.with("purpose", purpose.as_str())).await?;
+        }
     }
     signing::tidy(&mut tx, sealing).await?;
     providers::reseal(&mut tx, sealing).await?;
+    webhooks::reseal(&mut tx, sealing).await?;
     let made = known(&mut tx).await?.saturating_sub(before);
     run.finish(&app.db, tx).await?;
     run.count("signing_keys_made", u64::try_from(made).unwrap_or(0));

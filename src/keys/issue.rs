@@ -85,7 +85,8 @@ pub async fn issue(
         .with("direct", key.direct)
         .with("hint", issued.credential.hint());
     audit::append(&mut tx, &entry).await?;
-    webhooks::note(&mut tx, &event(EventType::KeyIssued, by, &key)).await?;
+    let event = event(EventType::KeyIssued, by, &key).with("hint", issued.credential.hint());
+    webhooks::note(&mut tx, &event).await?;
     Ok((key, issued, db.commit(tx).await?))
 }
 

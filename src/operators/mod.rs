@@ -18,6 +18,7 @@ use crate::types::credential;
 use crate::types::id::OperatorId;
 use crate::types::page::{After, Listed, Page};
 use crate::types::patch::Patch;
+use crate::webhooks::{self, Event, EventType, rotated};
 
 pub use store::{Row, any, load_all, load_some};
 
@@ -28,7 +29,7 @@ const CIDRS_MAX: usize = 100;
 const PROJECTS_MAX: usize = 100;
 
 /// The nouns of `/v1` that scopes are made of.
-pub const NOUNS: [&str; 16] = [
+pub const NOUNS: [&str; 17] = [
     "projects",
     "operators",
     "servers",
@@ -45,6 +46,7 @@ pub const NOUNS: [&str; 16] = [
     "nodes",
     "jobs",
     "settings",
+    "webhooks",
 ];
 
 /// Every scope there is.
@@ -157,6 +159,8 @@ pub async fn create_after(
         .with("scopes", new.scopes.clone())
         .with("hint", issued.credential.hint());
     audit::append(&mut tx, &entry).await?;
+    let event = Event::new(EventType::OperatorCreated, None).about(id.as_str()).by(by).with("name", new.name.as_str());
+    webhooks::note(&mut tx, &event).await?;
     let operator = store::find(&mut tx, id.as_str()).await?.ok_or_else(|| Refused::not_found("operator"))?;
     keep(&issued.credential)
         .map_err(|error| Refused::new(Code::Internal, format!("The key could not be kept: {error}")))?;
@@ -242,6 +246,8 @@ pub async fn rotate(
     let issued =
         secrets::rotate(&mut tx, sealing, (credential::Kind::Admin, id), Some(operator.expires_in_days), grace).await?;
     audit::append(&mut tx, &Entry::new(by, "operator.rotated").on(id).with("hint", issued.credential.hint())).await?;
+    let event = Event::new(EventType::OperatorRotated, None).about(id).with("name", operator.name);
+    webhooks::note(&mut tx, &rotated(event, by, &issued)).await?;
     Ok((issued, db.commit(tx).await?))
 }
 

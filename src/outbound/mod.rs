@@ -36,6 +36,10 @@ use resolve::{Allowed, Guard, System};
 /// Who asks, for the logs of those who are asked.
 const USER_AGENT: &str = concat!("mcp-authority/", env!("CARGO_PKG_VERSION"));
 
+/// How long a body that nobody looks at is still read, and how much of it.
+const BODY_IGNORED_FOR: Duration = Duration::from_secs(1);
+const IGNORED_BYTES_MAX: usize = 16 * 1024;
+
 /// How long and how much. The defaults are the service's.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -72,7 +76,7 @@ pub struct Outbound(Arc<Inner>);
 
 struct Inner {
     client: Client,
-    allowed: Allowed,
+    guard: Arc<Guard>,
     limits: Limits,
     everywhere: Semaphore,
     hosts: Places,
@@ -138,7 +142,7 @@ impl Outbound {
         limits: Limits,
         names: Arc<dyn Resolve>,
     ) -> Result<Self, NoClient> {
-        let guard = Arc::new(Guard { names, allowed: allowed.clone() });
+        let guard = Arc::new(Guard { names, allowed });
         let extra = extra_roots(settings)?;
         // A machine without any certificates trusts none but the extra ones: every request then fails, the service runs.
         let client = match builder(&guard, limits).tls_certs_merge(extra.clone()).build() {
@@ -150,7 +154,7 @@ impl Outbound {
             }
         };
         let (everywhere, hosts) = (Semaphore::new(limits.at_once), Places::new(limits.at_once_per_host, limits.crowd));
-        Ok(Self(Arc::new(Inner { client, allowed, limits, everywhere, hosts })))
+        Ok(Self(Arc::new(Inner { client, guard, limits, everywhere, hosts })))
     }
 
     /// Asks for a JSON document of at most `bytes_max` bytes.
@@ -192,9 +196,50 @@ impl Outbound {
         .await
     }
 
-    /// Waits for a place, then does it, and gives it up when it takes too long.
-    async fn within_limits<T>(&self, url: &Url, asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let Inner { allowed, limits, everywhere, hosts, .. } = &*self.0;
+    /// Sends a request, and gives the status of the answer. Its body is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// Anything but an answer that leads nowhere else, from an address that may be connected to, in time.
+    pub async fn post(&self, request: http::Request<Vec<u8>>) -> Result<u16, Error> {
+        let url = Url::parse(&request.uri().to_string()).map_err(|_| Error::AddressRefused)?;
+        let request = reqwest::Request::try_from(request).map_err(|_| Error::AddressRefused)?;
+        let request = reqwest::RequestBuilder::from_parts(self.0.client.clone(), request);
+        self.within_limits(&url, async {
+            let response = request.send().await.map_err(|error| Error::of(&error))?;
+            let status = response.status();
+            if status.is_redirection() {
+                return Err(Error::Redirected);
+            }
+            // Who is cut off while he speaks may take that for a failure. What he says for longer than this is not heard.
+            let _ = timeout(BODY_IGNORED_FOR, read(response, IGNORED_BYTES_MAX)).await;
+            Ok(status.as_u16())
+        })
+        .await
+    }
+
+    /// Whether an address may be connected to, as far as that is known before it is: its name is looked up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotHttps`] and [`Error::AddressRefused`] for what never will be; others say only that it cannot be told now.
+    pub async fn check(&self, url: &Url) -> Result<(), Error> {
+        let Inner { guard, limits, .. } = &*self.0;
+        let host = self.host(url)?;
+        let Ok(name) = host.parse() else { return Err(Error::AddressRefused) };
+        if !matches!(url.host(), Some(Host::Domain(_))) {
+            return Ok(());
+        }
+        match timeout(limits.connect, guard.resolve(name)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if error.is::<error::NoPublicAddress>() => Err(Error::AddressRefused),
+            _ => Err(Error::Unreachable),
+        }
+    }
+
+    /// The host of an address that may be asked for, as far as it says itself.
+    fn host(&self, url: &Url) -> Result<String, Error> {
+        let allowed = &self.0.guard.allowed;
         if url.scheme() != "https" && !(allowed.plain && is_of_this_machine(url)) {
             return Err(Error::NotHttps);
         }
@@ -203,6 +248,13 @@ impl Outbound {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(Error::AddressRefused);
         }
+        Ok(host)
+    }
+
+    /// Waits for a place, then does it, and gives it up when it takes too long.
+    async fn within_limits<T>(&self, url: &Url, asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let Inner { limits, everywhere, hosts, .. } = &*self.0;
+        let host = self.host(url)?;
         // The host's place first: a slow host keeps no place from the others.
         let places = async { Some((hosts.take(&host).await?, everywhere.acquire().await.ok()?)) };
         let _places = timeout(limits.wait, places).await.ok().flatten().ok_or(Error::Busy)?;

@@ -16,6 +16,7 @@ use crate::types::caller::Caller;
 use crate::types::clock::Timestamp;
 use crate::types::id::RevocationId;
 use crate::types::page::{After, Listed, Page};
+use crate::webhooks::{self, Event, EventType};
 
 pub use revoker::{QUEUE_MAX, Revoked, Revoker};
 pub use store::{Known, Named, Reached, load_all, load_some, prune, reach, restore, settle};
@@ -196,7 +197,27 @@ pub async fn add(tx: &mut PgConnection, by: &Caller, new: &New) -> Result<(Strin
         }
     }
     audit::append(tx, &entry).await?;
+    tell(tx, by, new, id).await?;
     Ok((id.to_string(), true))
+}
+
+/// Each revocation is told as one; that of a key or an operator also by its own name.
+async fn tell(tx: &mut PgConnection, by: &Caller, new: &New, id: RevocationId) -> db::Result<()> {
+    let told = |kind| {
+        let event = Event::new(kind, new.project.as_deref()).by(by);
+        let event = if new.kind == Kind::Key { event.key(&new.target) } else { event.about(&new.target) };
+        let event = event.with("revocation_id", id.as_str());
+        match &new.reason {
+            Some(reason) => event.with("reason", reason.as_str()),
+            None => event,
+        }
+    };
+    webhooks::note(tx, &told(EventType::RevocationCreated).with("kind", new.kind.as_str())).await?;
+    match new.kind {
+        Kind::Key => webhooks::note(tx, &told(EventType::KeyRevoked)).await,
+        Kind::Operator => webhooks::note(tx, &told(EventType::OperatorRevoked)).await,
+        _ => Ok(()),
+    }
 }
 
 /// An entry that the caller may see.

@@ -323,6 +323,9 @@ pub async fn secret_keys_in_use(connection: &mut PgConnection) -> db::Result<Vec
                  select secret_key, false, expires_at from key_claims
                  where secret_key is not null and expires_at > authority_now()
                  union all
+                 select secret_key, false, signs_until from webhook_keys
+                 where signs_until is null or signs_until > authority_now()
+                 union all
                  select secret_key, false, checked_at + interval '90 days' from user_checks where secret_key is not null
                  union all
                  select t.secret_key, false, f.expires_at from refresh_tokens t join refresh_families f on f.id = t.family_id

@@ -21,6 +21,7 @@ use crate::types::id::ServerId;
 use crate::types::page::{After, Listed, Page};
 use crate::types::permission::ServerScope;
 use crate::types::resource::{Canonical, host_is_within};
+use crate::webhooks::{self, Event, EventType, rotated};
 
 pub use store::{Row, load_all, load_some};
 
@@ -258,6 +259,9 @@ pub async fn rotate(
             .with("hint", issued.credential.hint()),
     )
     .await?;
+    let event =
+        Event::new(EventType::ServerRotated, Some(&server.project)).about(id).with("name", server.name.as_str());
+    webhooks::note(&mut tx, &rotated(event, by, &issued)).await?;
     Ok((server, issued, db.commit(tx).await?))
 }
 

@@ -171,20 +171,26 @@ pub enum LoadError {
 }
 
 /// Makes sure that there is a key of this algorithm and purpose, and that its successor is published in time. Safe to call
-/// on every node at any time.
+/// on every node at any time. Gives the id of a successor that it made.
 ///
 /// # Errors
 ///
 /// The database refuses, or no key can be made.
-pub async fn ensure(tx: &mut PgConnection, sealing: Sealing<'_>, purpose: Purpose, alg: Alg) -> Result<(), Refused> {
+pub async fn ensure(
+    tx: &mut PgConnection,
+    sealing: Sealing<'_>,
+    purpose: Purpose,
+    alg: Alg,
+) -> Result<Option<String>, Refused> {
     store::lock_purpose(tx, purpose.as_str(), alg.as_str()).await?;
     let wait = match store::youngest_age(tx, purpose.as_str(), alg.as_str()).await? {
         // The first of its kind signs at once: nobody has a key set that lacks it and a token that needs it.
         None => Duration::ZERO,
         Some(signed_for) if signed_for >= SIGNS_FOR => PUBLISHED_BEFORE,
-        Some(_) => return Ok(()),
+        Some(_) => return Ok(None),
     };
-    add(tx, sealing, purpose, alg, wait).await
+    let kid = add(tx, sealing, purpose, alg, wait).await?;
+    Ok(Some(kid).filter(|_| !wait.is_zero()))
 }
 
 /// Ends a signing key for good, and makes its successor, which signs at once: a thief signs as fast as we do.
@@ -206,7 +212,7 @@ async fn add(
     purpose: Purpose,
     alg: Alg,
     wait: Duration,
-) -> Result<(), Refused> {
+) -> Result<String, Refused> {
     // RSA takes seconds of computing; the other work of this thread must not wait for it.
     let mut making = tokio::task::spawn_blocking(move || make::make(alg));
     // The database ends transactions in which nothing happens; this one must outlive a slow machine.
@@ -237,7 +243,7 @@ async fn add(
         .with("alg", alg.as_str())
         .with("purpose", purpose.as_str());
     audit::append(tx, &entry).await?;
-    Ok(())
+    Ok(made.kid)
 }
 
 /// Retires what a younger key has replaced, forgets private halves that sign no more, and seals the others anew under the

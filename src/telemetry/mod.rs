@@ -6,4 +6,4 @@ mod logs;
 mod metrics;
 
 pub use logs::{LogsError, init};
-pub use metrics::{CONTENT_TYPE, Metrics, ProviderErrors};
+pub use metrics::{CONTENT_TYPE, DeliveryCounts, Metrics, ProviderErrors};

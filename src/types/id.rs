@@ -116,7 +116,9 @@ id!(/** A person. */ UserId, "usr", 36, hex, uuid_v7);
 id!(/** What a person allowed a client on a server. */ ConsentId, "grt", 36, hex, uuid_v7);
 id!(/** An authorization request and what became of it. */ FlowId, "flw", 36, hex, uuid_v7);
 id!(/** A link that hands a secret to a person. */ ClaimId, "clm", 36, hex, uuid_v7);
-id!(/** An entry of the audit. */ EventId, "evt", 36, hex, uuid_v7);
+id!(/** Who is told what happened. */ WebhookId, "whk", 36, hex, uuid_v7);
+id!(/** An event on its way to one who is told. */ DeliveryId, "dlv", 36, hex, uuid_v7);
+id!(/** An entry of the audit, or an event that is told. */ EventId, "evt", 36, hex, uuid_v7);
 
 impl SessionId {
     /// A new id of a token issued then. The table of sessions is partitioned by the time in their ids, so that time is the

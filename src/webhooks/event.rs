@@ -1,14 +1,18 @@
 //! What can be told: a closed list, and the few words that go with it.
 
 use serde_json::{Map, Value};
+use time::format_description::well_known::Rfc3339;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
+use crate::secrets::Issued;
 use crate::types::caller::Caller;
 use crate::types::id::EventId;
 
 macro_rules! event_types {
     ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
         /// What happened.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         pub enum EventType {
             $($(#[$doc])* #[serde(rename = $text)] $name,)+
         }
@@ -74,6 +78,17 @@ event_types! {
     /// Somebody asked to see whether a webhook works.
     WebhookTest = "webhook.test",
 }
+
+// By hand: a derived one would have the names of the variants.
+impl PartialSchema for EventType {
+    fn schema() -> RefOr<Schema> {
+        let names = Self::ALL.iter().map(|kind| kind.as_str());
+        let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names));
+        schema.description(Some("What happened.")).into()
+    }
+}
+
+impl ToSchema for EventType {}
 
 impl EventType {
     /// Reads the name; `None` for any other.
@@ -159,6 +174,69 @@ impl Event {
         self.data.insert(name.to_owned(), value.into());
         self
     }
+}
+
+/// Adds to an event of a rotation who did it and what it made.
+#[must_use]
+pub fn rotated(event: Event, by: &Caller, issued: &Issued) -> Event {
+    let event = event.by(by).with("hint", issued.credential.hint());
+    match issued.previous_expires_at.and_then(|end| end.format(&Rfc3339).ok()) {
+        Some(end) => event.with("previous_expires_at", end),
+        None => event,
+    }
+}
+
+/// What a receiver gets.
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
+#[schema(as = EventMessage)]
+pub struct Message {
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    /// When.
+    #[schema(format = DateTime)]
+    pub timestamp: String,
+    /// To what, by whom, why. Members that an event has no word for are absent; there may be more than these.
+    pub data: EventData,
+}
+
+/// What an event says: ids, names, times and reasons. Never a secret, never what a call carried.
+#[derive(Debug, Default, serde::Deserialize, utoipa::ToSchema)]
+pub struct EventData {
+    /// To what it happened: a key, an operator, a server, a signing key, a job, a webhook, or whatever was revoked.
+    pub id: Option<String>,
+    /// Where; absent: in no project.
+    pub project: Option<String>,
+    /// Who did it: `key_…`, `opr_…`, `srv_…`, `machine` or `system`.
+    pub actor: Option<String>,
+    /// Why, in the words of whoever did it, or in one of ours.
+    pub reason: Option<String>,
+    /// The key.
+    pub key_id: Option<String>,
+    /// Its name.
+    pub key_name: Option<String>,
+    /// `prod` or `dev`.
+    pub environment: Option<String>,
+    /// When the newest version of its secret ends.
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+    /// The last characters of a new secret, to tell versions apart.
+    pub hint: Option<String>,
+    /// When the version before it ends.
+    #[schema(format = DateTime)]
+    pub previous_expires_at: Option<String>,
+    /// The agent.
+    pub agent_id: Option<String>,
+    /// Its name.
+    pub agent_name: Option<String>,
+    /// Whose it is: an e-mail address or a team's name.
+    pub owner: Option<String>,
+    /// Of `revocation.created`: what kind of thing.
+    pub kind: Option<String>,
+    /// Of `revocation.created`: its entry in the revocation list.
+    pub revocation_id: Option<String>,
+    /// A name that people gave to what it happened to.
+    pub name: Option<String>,
 }
 
 #[cfg(test)]

@@ -97,6 +97,14 @@ async fn clients_and_people(s: &mut Story<'_>) {
     s.done("change_issuer", Method::PATCH, &path, json!({"name": "Builds"})).await;
     s.done("delete_issuer", Method::DELETE, &path, Value::Null).await;
     s.done("run_job", Method::POST, "/v1/jobs/count/run", json!({})).await;
+    let body = json!({"name": "w", "url": "https://hooks.invalid/", "events": ["key.issued"]});
+    let path = format!("/v1/webhooks/{}", text(&s.done("add_webhook", Method::POST, "/v1/webhooks", body).await, "id"));
+    s.done("change_webhook", Method::PATCH, &path, json!({"name": "x"})).await;
+    s.done("rotate_webhook", Method::POST, &format!("{path}/rotate"), json!({})).await;
+    let told = text(&s.done("test_webhook", Method::POST, &format!("{path}/test"), Value::Null).await, "id");
+    let again = format!("{path}/deliveries/{told}/resend");
+    s.done("resend_delivery", Method::POST, &again, Value::Null).await;
+    s.done("delete_webhook", Method::DELETE, &path, Value::Null).await;
     let body = json!({"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"});
     let register = s.node.request(Method::POST, "/oauth/register").header("x-request-id", "register").json(&body);
     assert_eq!(s.node.send(register).await.status.as_u16(), 201);

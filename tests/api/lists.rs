@@ -80,7 +80,7 @@ async fn every_list_can_be_walked_one_by_one() {
     let node = Node::start(&db).await;
     let operator = node.operator().await;
     let server = operator.server(&node).await;
-    let mut last = None;
+    let (mut last, mut webhook) = (None, String::new());
     for index in 0..3 {
         operator.server(&node).await;
         node.operator().await;
@@ -98,6 +98,8 @@ async fn every_list_can_be_walked_one_by_one() {
         let provider = text(&operator.post(&node, "/v1/providers", provider).await.created(), "id");
         let issuer = json!({"name": "CI", "issuer": format!("https://ci{index}.example.com")});
         operator.post(&node, "/v1/issuers", issuer).await.created();
+        let told = json!({"name": "w", "url": "https://hooks.invalid/", "events": ["*"]});
+        webhook = text(&operator.post(&node, "/v1/webhooks", told).await.created(), "id");
         let user = UserId::random();
         db.execute(&format!("insert into users (id, provider_id, subject) values ('{user}', '{provider}', 's')")).await;
         let allowed = text(&operator.get(&node, "/v1/clients?limit=1").await.ok()["items"][0], "id");
@@ -115,8 +117,11 @@ async fn every_list_can_be_walked_one_by_one() {
         last = Some(key);
     }
     assert!(last.is_some());
+    for _ in 0..3 {
+        operator.post(&node, &format!("/v1/webhooks/{webhook}/test"), json!({})).await.expect_status(202);
+    }
     for path in lists() {
-        let path = path.replace("{id}", &server.id);
+        let path = path.replace("/webhooks/{id}", &format!("/webhooks/{webhook}")).replace("{id}", &server.id);
         let path = if path == "/v1/audit" { "/v1/audit?action=key.issued".to_owned() } else { path };
         let glue = if path.contains('?') { '&' } else { '?' };
         let whole = ids(&operator.get(&node, &format!("{path}{glue}limit=200")).await.ok());

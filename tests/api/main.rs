@@ -72,5 +72,8 @@ mod tokens;
 mod upgrade;
 mod users;
 mod uses;
+mod webhooks;
+mod webhooks_mail;
+mod webhooks_receivers;
 mod workload_tokens;
 mod workloads;

@@ -16,7 +16,7 @@ use crate::support::description::operations;
 use crate::support::{Node, Operator, TestDb};
 
 /// What concerns the whole installation is for operators on all projects; these say so, whatever they are asked about.
-const WHOLE: [&str; 23] = [
+const WHOLE: [&str; 32] = [
     "create_project",
     "change_project",
     "delete_project",
@@ -40,6 +40,15 @@ const WHOLE: [&str; 23] = [
     "run_job",
     "get_settings",
     "change_settings",
+    "list_webhooks",
+    "add_webhook",
+    "get_webhook",
+    "change_webhook",
+    "delete_webhook",
+    "rotate_webhook",
+    "test_webhook",
+    "list_deliveries",
+    "resend_delivery",
 ];
 
 /// One of each in the project `blue`, by its noun, and the second id of its path.
@@ -64,6 +73,8 @@ impl Blue {
         let provider = make("providers", json!({"name": "demo", "kind": "demo"})).await;
         let user = signed_in(node, &provider).await;
         let issuer = make("issuers", json!({"name": "CI", "issuer": "https://ci.example.com"})).await;
+        let webhook = json!({"name": "w", "url": "https://hooks.invalid/", "events": ["*"], "project": "blue"});
+        let webhook = make("webhooks", webhook).await;
         let body = json!({"agent_id": agent, "environment": "prod", "grants": grants});
         let key = root.key_with(node, body.clone()).await;
         key.session(node, &server).await;
@@ -91,6 +102,7 @@ impl Blue {
             ("clients", client),
             ("providers", provider),
             ("issuers", issuer),
+            ("webhooks", webhook),
             ("users", user),
             ("keys", key.id.clone()),
             ("sessions", text(&session["items"][0], "id")),
@@ -107,6 +119,7 @@ impl Blue {
             "create_project" => vec![(json!({"name": "green"}), 403)],
             "add_provider" => vec![(json!({"name": "other", "kind": "demo"}), 403)],
             "add_issuer" => vec![(json!({"name": "x", "issuer": "https://x.example.com"}), 403)],
+            "add_webhook" => vec![(json!({"name": "x", "url": "https://hooks.invalid/", "events": ["*"]}), 403)],
             "create_operator" => vec![
                 (json!({"name": "x", "scopes": ["keys:read"], "projects": ["blue"]}), 403),
                 (json!({"name": "x", "scopes": ["keys:read"]}), 403),
@@ -149,7 +162,10 @@ impl Blue {
         for (noun, id) in &self.ids {
             let mut thing = root.get(node, &format!("/v1/{noun}/{id}")).await.ok();
             // Written behind, by uses from before.
-            thing.as_object_mut().unwrap().retain(|name, _| name != "last_used_at" && name != "secrets");
+            thing
+                .as_object_mut()
+                .unwrap()
+                .retain(|name, _| !["last_used_at", "secrets", "failing_since"].contains(&name.as_str()));
             read.insert(*noun, thing);
         }
         read.insert("grants", root.get(node, &format!("/v1/servers/{}/grants", self.ids["servers"])).await.ok());

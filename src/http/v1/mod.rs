@@ -22,6 +22,7 @@ pub mod sessions;
 pub mod settings;
 pub mod stream;
 pub mod users;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -82,4 +83,10 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::get))
         .routes(routes!(jobs::run))
         .routes(routes!(settings::get, settings::change))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::get, webhooks::change, webhooks::delete))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::resend))
 }

@@ -3,6 +3,7 @@
 //! No label holds an id, an address or anything else that a caller chooses: label values are words of the program
 //! or route templates, so the number of series is bounded. docs/metrics.md lists them all; a test compares the two.
 
+mod deliveries;
 mod http;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+pub use deliveries::DeliveryCounts;
 use http::Http;
 
 /// The media type of [`Metrics::render`]'s text (`OpenMetrics` 1.0).
@@ -112,6 +114,7 @@ pub struct Metrics {
     upkeep: Upkeep,
     http: Http,
     providers: ProviderErrors,
+    deliveries: DeliveryCounts,
 }
 
 impl Metrics {
@@ -126,6 +129,7 @@ impl Metrics {
         let providers = ProviderErrors(add(&mut registry, "mcpa_provider_errors", help, Family::default()));
         Self {
             providers,
+            deliveries: DeliveryCounts::register(&mut registry),
             credentials: Credentials::register(&mut registry, results),
             feed: Feed::register(&mut registry),
             audit: Audit::register(&mut registry),
@@ -182,6 +186,12 @@ impl Metrics {
     #[must_use]
     pub fn provider_errors(&self) -> ProviderErrors {
         self.providers.clone()
+    }
+
+    /// What counts what is told to webhooks and by mail.
+    #[must_use]
+    pub fn delivery_counts(&self) -> DeliveryCounts {
+        self.deliveries.clone()
     }
 
     /// How many keys there are in an environment and a state. A state that is empty now is set to 0, not left out.

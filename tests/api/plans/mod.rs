@@ -28,6 +28,7 @@ const PROJECT: &str = "'p8'";
 const PROJECTS: &str = "array['p8', 'p10']";
 const AT: &str = "authority_now() - interval '5 days'";
 const LOOKED_AT: &str = "2000";
+const WEBHOOK: &str = "'whk_' || md5('w1')";
 const USER: &str = "'usr_' || md5('u7')";
 const CLIENT: &str = "'cli_' || md5('c140')";
 const SESSION: &str = "id_at('ses', authority_now() + interval '1 hour')";
@@ -65,6 +66,23 @@ const LISTS: &[List] = &[
         statement: "from issuers where $1::timestamptz is null or",
         parameters: 3,
         given: &[&[], &[(1, AT), (2, "'idp_5'")]],
+    },
+    List {
+        operation: "list_webhooks",
+        statement: "from webhooks where $1::timestamptz is null or",
+        parameters: 3,
+        given: &[&[], &[(1, AT), (2, "'whk_5'")]],
+    },
+    List {
+        operation: "list_deliveries",
+        statement: "from deliveries where webhook_id = $1 and ($2::text is null or status = $2)\n           and",
+        parameters: 5,
+        given: &[
+            &[(1, WEBHOOK)],
+            &[(1, WEBHOOK), (2, "'dead'")],
+            &[(1, WEBHOOK), (2, "'pending'")],
+            &[(1, WEBHOOK), (3, AT), (4, "'dlv_5'")],
+        ],
     },
     List {
         operation: "list_operators",
@@ -262,9 +280,19 @@ async fn a_list_is_planned_for_the_filters_that_it_has() {
     let written =
         list.execute("insert into projects (name, id) values ('a', 'prj_00000000000000000000000000000000')").await;
     assert!(written.is_err(), "and it only reads");
-    for list in
-        ["agents", "clients", "issuers", "keys", "operators", "projects", "providers", "roles", "servers", "users"]
-    {
+    for list in [
+        "agents",
+        "clients",
+        "issuers",
+        "keys",
+        "operators",
+        "projects",
+        "providers",
+        "roles",
+        "servers",
+        "users",
+        "webhooks",
+    ] {
         let room = std::fs::read_to_string(repository(&format!("src/{list}/mod.rs"))).expect("the room");
         let (_, body) = room.split_once("pub async fn list(").expect("its list");
         assert!(body.split("\n}\n").next().expect("a body").contains("db.begin_list()"), "{list}");

@@ -19,6 +19,12 @@ insert into providers (id, name, title, kind, created_at)
     select 'idp_' || md5('i' || n), 'provider-' || n, 'provider ' || n, 'openid', authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
 insert into issuers (id, name, issuer, created_at)
     select 'iss_' || md5('w' || n), 'issuer ' || n, 'https://i' || n || '.example', authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
+insert into webhooks (id, name, url, events, signature, created_at)
+    select 'whk_' || md5('w' || n), 'webhook ' || n, 'https://w' || n || '.example', '{*}', 'v1a', authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
+insert into deliveries (id, event_id, type, webhook_id, body, status, next_attempt_at, ended_at, created_at)
+    select 'dlv_' || md5('d' || n), 'evt_' || md5('d' || n), 'key.issued', 'whk_' || md5('w' || case when n % 2 = 0 then 1 else 1 + n % 2000 end), '{}', s.status,
+           case when s.status = 'pending' then authority_now() end, case when s.status <> 'pending' then authority_now() end, authority_now() - n * interval '1 minute'
+      from generate_series(1, 50000) n, lateral (select case when n % 20 = 0 then 'dead' when n % 20 = 2 then 'pending' else 'delivered' end as status) s;
 insert into users (id, provider_id, subject, username, disabled, created_at)
     select 'usr_' || md5('u' || n), 'idp_' || md5('i' || case when n % 2 = 0 then 1 else 1 + n % 50 end), 's' || n, 'user ' || n, n % 50 = 0, authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
 insert into user_roles (user_id, role_id) select 'usr_' || md5('u' || n), 'rol_' || md5('r' || (1 + n % 50)) from generate_series(1, 20000) n;

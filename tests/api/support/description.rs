@@ -24,7 +24,9 @@ impl Operation {
     pub fn at(&self, ids: &[&str]) -> String {
         let mut ids = ids.iter();
         let parts = self.path.split('/').map(|part| {
-            if part.starts_with('{') {
+            if part == "{delivery_id}" {
+                "dlv_00000000000000000000000000000000".to_owned()
+            } else if part.starts_with('{') {
                 (*ids.next().expect("an id for each place")).to_owned()
             } else {
                 part.to_owned()
@@ -55,6 +57,7 @@ impl Operation {
             "flows" => "flw_00000000000000000000000000000000",
             "consents" => "grt_00000000000000000000000000000000",
             "jobs" => "expire",
+            "webhooks" => "whk_00000000000000000000000000000000",
             "audit" | "nodes" | "settings" => "none",
             noun => panic!("a new noun: {noun}; say what its ids look like"),
         }

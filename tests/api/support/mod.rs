@@ -13,7 +13,9 @@ pub mod node;
 pub mod people;
 pub mod platform;
 pub mod proxy;
+pub mod receiver;
 pub mod seeded;
+pub mod smtp;
 pub mod sse;
 pub mod world;
 
@@ -23,6 +25,8 @@ pub use elsewhere::Elsewhere;
 pub use keys::Signing;
 pub use node::{Node, Reply};
 pub use proxy::{Proxy, Road};
+pub use receiver::{Answer, Got, Receiver};
 pub use seeded::Seeded;
+pub use smtp::{MailServer, Speaks};
 pub use sse::{Event, Stream};
 pub use world::World;
