@@ -9,7 +9,8 @@ use crate::support::{
 };
 
 /// Every command, by its words.
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 12] = [
+    &["scan"],
     &["serve"],
     &["migrate"],
     &["admin"],

@@ -5,5 +5,6 @@ mod commands;
 mod doctor;
 mod doctor_machine;
 mod documents;
+mod scan;
 mod service;
 mod support;
