@@ -1,10 +1,11 @@
 //! SQL of settings.
 
 use sqlx::PgConnection;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use crate::db;
-use crate::settings::{DynamicRegistration, KeyPolicies, KeyPolicy, Settings};
+use crate::settings::{DynamicRegistration, KeyPolicies, KeyPolicy, Leaks, Settings};
 
 struct Row {
     lease_ms: i32,
@@ -17,6 +18,7 @@ struct Row {
     assertion_audience_token_endpoint: bool,
     provider_grace_seconds: i32,
     dpop_nonce_required: bool,
+    leaks: Json<Leaks>,
     updated_at: OffsetDateTime,
 }
 
@@ -35,6 +37,7 @@ impl From<Row> for Settings {
             assertion_audience_token_endpoint: row.assertion_audience_token_endpoint,
             provider_grace_seconds: row.provider_grace_seconds,
             dpop_nonce_required: row.dpop_nonce_required,
+            leaks: row.leaks.0,
             updated_at: row.updated_at,
         }
     }
@@ -43,8 +46,8 @@ impl From<Row> for Settings {
 pub(super) async fn get(connection: &mut PgConnection) -> db::Result<Settings> {
     let row = sqlx::query_as!(
         Row,
-        "select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, dev_max_age_days, policy_reason,
-                dynamic_registration, assertion_audience_token_endpoint, provider_grace_seconds, dpop_nonce_required, updated_at from settings",
+        r#"select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, dev_max_age_days, policy_reason,
+                dynamic_registration, assertion_audience_token_endpoint, provider_grace_seconds, dpop_nonce_required, leaks as "leaks: Json<Leaks>", updated_at from settings"#,
     )
     .fetch_one(connection)
     .await?;
@@ -54,8 +57,8 @@ pub(super) async fn get(connection: &mut PgConnection) -> db::Result<Settings> {
 pub(super) async fn lock(tx: &mut PgConnection) -> db::Result<Settings> {
     let row = sqlx::query_as!(
         Row,
-        "select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, dev_max_age_days, policy_reason,
-                dynamic_registration, assertion_audience_token_endpoint, provider_grace_seconds, dpop_nonce_required, updated_at from settings for update",
+        r#"select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, dev_max_age_days, policy_reason,
+                dynamic_registration, assertion_audience_token_endpoint, provider_grace_seconds, dpop_nonce_required, leaks as "leaks: Json<Leaks>", updated_at from settings for update"#,
     )
     .fetch_one(tx)
     .await?;
@@ -70,7 +73,7 @@ pub(super) async fn set(tx: &mut PgConnection, new: &Settings) -> db::Result<Off
                                          when updated_at > authority_now() - interval '2 minutes' then greatest(lease_ms, previous_lease_ms)
                                          else lease_ms end,
                 session_ttl_seconds = $2, audit_days = $3, prod_max_age_days = $4, dev_max_age_days = $5, policy_reason = $6,
-                dynamic_registration = $7, assertion_audience_token_endpoint = $8, provider_grace_seconds = $9, dpop_nonce_required = $10,
+                dynamic_registration = $7, assertion_audience_token_endpoint = $8, provider_grace_seconds = $9, dpop_nonce_required = $10, leaks = $11,
                 updated_at = authority_now()
          returning updated_at",
         new.lease_ms,
@@ -83,6 +86,7 @@ pub(super) async fn set(tx: &mut PgConnection, new: &Settings) -> db::Result<Off
         new.assertion_audience_token_endpoint,
         new.provider_grace_seconds,
         new.dpop_nonce_required,
+        Json(&new.leaks) as _,
     )
     .fetch_one(tx)
     .await?;

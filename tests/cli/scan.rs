@@ -155,7 +155,7 @@ async fn an_agents_key(service: &Service, operator: &str) -> String {
     let (_, server) =
         service.post(operator, "/v1/servers", &json!({"name": "s", "resource": "https://mcp.example.com/s"})).await;
     let (_, agent) = service.post(operator, "/v1/agents", &json!({"name": "a"})).await;
-    let grants = json!([{"server_id": server["id"], "permissions": ["tools:call"]}]);
+    let grants = json!([{"server_id": server["id"], "permissions": ["tools/call"]}]);
     let key = json!({"agent_id": agent["id"], "environment": "prod", "grants": grants});
     let (status, key) = service.post(operator, "/v1/keys", &key).await;
     assert_eq!(status, 201, "{key}");
