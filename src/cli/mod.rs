@@ -6,6 +6,7 @@ mod client;
 mod demo;
 mod doctor;
 mod healthcheck;
+mod keys;
 mod openapi;
 mod output;
 mod scan;
@@ -14,7 +15,7 @@ mod store;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Config;
 use crate::types::credential::looks_like_one;
@@ -85,6 +86,25 @@ enum Command {
         after_help = "Examples:\n  mcp-authority healthcheck\n  MCPA_LISTEN=127.0.0.1:9000 mcp-authority healthcheck"
     )]
     Healthcheck,
+    /// Agents' keys, over the REST API of the service at `MCPA_URL`.
+    #[command(
+        after_help = "Examples:\n  mcp-authority keys list\n  MCPA_URL=https://authority.example.com MCPA_OPERATOR_KEY_FILE=ops.key mcp-authority keys list --output json"
+    )]
+    Keys {
+        #[command(subcommand)]
+        command: keys::Command,
+        /// How to print.
+        #[arg(long, value_enum, global = true)]
+        output: Option<output::Format>,
+    },
+    /// Prints what makes a shell complete this program's words.
+    #[command(
+        after_help = "Examples:\n  mcp-authority completions bash > /etc/bash_completion.d/mcp-authority\n  mcp-authority completions fish > ~/.config/fish/completions/mcp-authority.fish"
+    )]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
     /// Finds keys and secrets of ours in files and git history, and prints none of them; exit 7 when there are any.
     #[command(
         after_help = "Examples:\n  mcp-authority scan .\n  mcp-authority scan --output jsonl src docs | jq -r .path\n  MCPA_URL=https://authority.example.com mcp-authority scan --report --yes ."
@@ -140,6 +160,11 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Openapi => openapi::run(),
         Command::Doctor { json } => doctor::run(json).await,
         Command::Healthcheck => healthcheck::run(&config()?).await,
+        Command::Keys { command, output } => keys::run(command, output).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "mcp-authority", &mut std::io::stdout());
+            Ok(())
+        }
         Command::Scan(arguments) => scan::run(arguments).await,
         Command::Demo => demo::run().await,
     }

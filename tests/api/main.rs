@@ -37,6 +37,7 @@ mod issuers;
 mod jobs;
 mod jobs_keys;
 mod keys;
+mod leaks;
 mod lists;
 mod malformed;
 mod memory;
