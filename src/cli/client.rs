@@ -83,6 +83,7 @@ impl Client {
     async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Value, Failure> {
         let away = |error: reqwest::Error| Failure::new(6, anyhow::Error::from(error).context(format!("{}", self.url)));
         let mut response = request.send().await.map_err(away)?;
+        let request_id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         let (status, mut bytes) = (response.status(), Vec::new());
         while let Some(piece) = response.chunk().await.map_err(away)? {
             if bytes.len() + piece.len() > ANSWER_BYTES_MAX {
@@ -96,17 +97,17 @@ impl Client {
         let document = serde_json::from_slice::<Value>(&bytes);
         match document {
             Ok(document) if status.is_success() => Ok(document),
-            Ok(problem) => Err(refused(status, &problem)),
+            Ok(problem) => Err(refused(status, &problem, request_id.as_deref())),
             Err(_) if status.is_success() => {
                 Err(Failure::new(1, anyhow::anyhow!("{} answered something other than JSON", self.url)))
             }
-            Err(_) => Err(refused(status, &Value::Null)),
+            Err(_) => Err(refused(status, &Value::Null, request_id.as_deref())),
         }
     }
 }
 
 /// The exit code of a refusal, and its words: the code, what is wrong with which member, and the request's id.
-fn refused(status: StatusCode, problem: &Value) -> Failure {
+fn refused(status: StatusCode, problem: &Value, request_id: Option<&str>) -> Failure {
     let code = match status {
         StatusCode::NOT_FOUND => 3,
         StatusCode::UNAUTHORIZED => 4,
@@ -120,9 +121,8 @@ fn refused(status: StatusCode, problem: &Value) -> Failure {
     for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
         said.push_str(&format!("\n  {}: {}", text(error, "pointer"), text(error, "detail")));
     }
-    let request = text(problem, "request_id");
-    if !request.is_empty() {
-        said.push_str(&format!("\n  request {request}"));
+    if let Some(id) = request_id {
+        said.push_str(&format!("\n  request {id}"));
     }
     Failure::new(code, anyhow::anyhow!(said.replace(|sign: char| sign.is_control() && sign != '\n', "?")))
 }
