@@ -119,10 +119,10 @@ fn refused(status: StatusCode, problem: &Value, request_id: Option<&str>) -> Fai
     let text = |value: &Value, member: &str| value.get(member).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut said = format!("{} {} {}", status.as_u16(), text(problem, "code"), text(problem, "detail"));
     for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
-        said.push_str(&format!("\n  {}: {}", text(error, "pointer"), text(error, "detail")));
+        said += &format!("\n  {}: {}", text(error, "pointer"), text(error, "detail"));
     }
     if let Some(id) = request_id {
-        said.push_str(&format!("\n  request {id}"));
+        said += &format!("\n  request {id}");
     }
     Failure::new(code, anyhow::anyhow!(said.replace(|sign: char| sign.is_control() && sign != '\n', "?")))
 }
