@@ -16,6 +16,7 @@ use crate::failures::{Failures, Strangers};
 use crate::feed::{Feed, Follower, Start};
 use crate::gate::{Inactive, Live, Position};
 use crate::issuers::Issuers;
+use crate::leaks::GitHubKeys;
 use crate::observations::{ACTIVE, Observations, Owner, Place};
 use crate::outbound::{Limits, Outbound};
 use crate::providers::Upstream;
@@ -65,6 +66,8 @@ pub struct App {
     pub issuers: Issuers,
     /// Tells webhooks and owners what happened.
     pub deliverer: Deliverer,
+    /// GitHub's keys, for its reports of leaks.
+    pub github: GitHubKeys,
     /// Slows those down who guess.
     pub failures: Failures,
     /// Bounds what strangers make us do.
@@ -159,6 +162,7 @@ impl Running {
             observations: Observations::default(),
             metrics,
             clients: Clients::new(&outbound),
+            github: GitHubKeys::new(outbound.clone()),
             outbound,
             upstream,
             issuers,

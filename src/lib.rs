@@ -36,6 +36,8 @@ pub mod sessions;
 pub mod nodes;
 pub mod idempotency;
 pub mod observations;
+// Reports of leaks: of every room whose secrets can be found.
+pub mod leaks;
 // The feed: changes from PostgreSQL into memory.
 pub mod feed;
 // The running service.

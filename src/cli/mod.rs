@@ -2,26 +2,37 @@
 
 mod admin;
 mod audit;
+mod client;
 mod demo;
 mod doctor;
 mod healthcheck;
+mod keys;
 mod openapi;
+mod output;
+mod scan;
 mod serve;
 mod store;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Config;
+use crate::types::credential::looks_like_one;
 
 /// The same for every command; docs/command-line.md has them too.
 const EXIT_CODES: &str = "Exit codes:
   0  done
   1  refused or failed
   2  wrong usage or settings
+  3  not found
+  4  not authenticated
+  5  forbidden
   6  something that is needed is away
   7  a check found something";
+
+const SECRET_IN_ARGUMENTS: &str = "an argument holds a secret. Every program of this machine can read it there, and the \
+    shell keeps it in its history. Pass it by a file, standard input or the environment, and take this one out of use";
 
 /// Issues, checks, limits, rotates and revokes the credentials that AI agents use against MCP servers.
 #[derive(Parser)]
@@ -75,6 +86,30 @@ enum Command {
         after_help = "Examples:\n  mcp-authority healthcheck\n  MCPA_LISTEN=127.0.0.1:9000 mcp-authority healthcheck"
     )]
     Healthcheck,
+    /// Agents' keys, over the REST API of the service at `MCPA_URL`.
+    #[command(
+        after_help = "Examples:\n  mcp-authority keys list\n  MCPA_URL=https://authority.example.com MCPA_OPERATOR_KEY_FILE=ops.key mcp-authority keys list --output json"
+    )]
+    Keys {
+        #[command(subcommand)]
+        command: keys::Command,
+        /// How to print.
+        #[arg(long, value_enum, global = true)]
+        output: Option<output::Format>,
+    },
+    /// Prints what makes a shell complete this program's words.
+    #[command(
+        after_help = "Examples:\n  mcp-authority completions bash > /etc/bash_completion.d/mcp-authority\n  mcp-authority completions fish > ~/.config/fish/completions/mcp-authority.fish"
+    )]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Finds keys and secrets of ours in files and git history, and prints none of them; exit 7 when there are any.
+    #[command(
+        after_help = "Examples:\n  mcp-authority scan .\n  mcp-authority scan --output jsonl src docs | jq -r .path\n  MCPA_URL=https://authority.example.com mcp-authority scan --report --yes ."
+    )]
+    Scan(scan::Arguments),
     /// A tour against a throw-away instance: shows each request and reply, exits 0 only if every reply was the right one.
     #[command(after_help = "Examples:\n  mcp-authority demo\n  mcp-authority demo 2>/dev/null")]
     Demo,
@@ -102,6 +137,9 @@ impl Failure {
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
+    if std::env::args_os().any(|argument| looks_like_one(&argument.to_string_lossy())) {
+        return say(&Failure::new(2, anyhow::anyhow!(SECRET_IN_ARGUMENTS)));
+    }
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -122,6 +160,12 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Openapi => openapi::run(),
         Command::Doctor { json } => doctor::run(json).await,
         Command::Healthcheck => healthcheck::run(&config()?).await,
+        Command::Keys { command, output } => keys::run(command, output).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "mcp-authority", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Scan(arguments) => scan::run(arguments).await,
         Command::Demo => demo::run().await,
     }
 }

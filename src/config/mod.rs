@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use crate::types::keyring::SECRET_KEY_BYTES;
 use crate::types::redacted::Secret;
 
+mod desk;
 mod draft;
 mod mistakes;
 mod parse;
@@ -23,6 +24,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
+pub use desk::{Desk, DeskError};
 use draft::Draft;
 pub use mistakes::{Mistake, Mistakes};
 pub use public_url::{NotPublicUrl, PublicUrl};

@@ -28,7 +28,8 @@ pub use live::{Live, SessionVerifier, SettingsNow, View};
 pub use map::Map;
 pub use memory::Memory;
 pub use principals::{
-    KeyCaller, KeyShown, authenticate_key, authenticate_operator, authenticate_server, check_key, recognise_key,
+    KeyCaller, KeyShown, Recognised, authenticate_key, authenticate_operator, authenticate_server, check_key,
+    recognise, recognise_key,
 };
 pub use revoked::{Cutoff, Revoked, Subject, SubjectKind};
 pub(crate) use session::algorithm;

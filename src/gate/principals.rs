@@ -138,6 +138,36 @@ fn matching<'a>(view: View<'_>, secrets: Option<&'a Secrets>, presented: &Presen
     secrets.unwrap_or(NOTHING).matching(&view.live.keyring, presented.reveal())
 }
 
+/// Whose a secret is, whatever its state.
+#[derive(Clone, Debug)]
+pub enum Recognised {
+    /// An agent's key, and its project.
+    Key(Arc<Key>, Arc<str>),
+    /// An operator.
+    Operator(OperatorId),
+    /// A server, and its project.
+    Server(ServerId, Arc<str>),
+}
+
+/// Whose secret this is, whatever its state and wherever it is shown from: for ending it. `None`: nobody's.
+#[must_use]
+pub fn recognise(view: View<'_>, presented: &Presented<'_>) -> Option<Recognised> {
+    match presented.kind() {
+        Kind::Key(_) => recognise_key(view, presented).ok().map(|(key, project)| Recognised::Key(key, project)),
+        Kind::Admin => {
+            let operator = OperatorId::of(presented.id()).and_then(|id| view.memory.operators.get(&id));
+            let right = matching(view, operator.map(|operator| &operator.secrets), presented).is_some();
+            operator.filter(|_| right).map(|operator| Recognised::Operator(operator.id))
+        }
+        Kind::Server => {
+            let server = ServerId::of(presented.id()).and_then(|id| view.memory.servers.get(&id));
+            let right = matching(view, server.map(|server| &server.secrets), presented).is_some();
+            server.filter(|_| right).map(|server| Recognised::Server(server.id, Arc::clone(&server.project)))
+        }
+        Kind::Client | Kind::Refresh => None,
+    }
+}
+
 /// The key whose secret this is, whatever its state and wherever it is shown from: for ending it. With its project.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! What must be equal on all nodes. Owns `settings`: one row, changed through the feed.
 
+mod leaks;
 mod policy;
 mod store;
 
@@ -13,6 +14,7 @@ use crate::refusal::{Checks, Refused};
 use crate::types::caller::Caller;
 use crate::types::environment::Environment;
 
+pub use leaks::{ChangeLeaks, Leaks, Policy as LeakPolicy, REPORTERS_MAX, Reporter as LeakReporter};
 pub use policy::{KeyPolicies, KeyPolicy, PolicyChange};
 pub use store::installation;
 
@@ -68,6 +70,8 @@ pub struct Settings {
     pub provider_grace_seconds: i32,
     /// Whether a `DPoP` proof must hold a nonce that we gave (RFC 9449 §8).
     pub dpop_nonce_required: bool,
+    /// Who may report leaks, and what is done with what they report.
+    pub leaks: Leaks,
     /// When they were last changed.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
@@ -105,6 +109,8 @@ pub struct Change {
     pub provider_grace_seconds: Option<i32>,
     /// Whether proofs need a nonce now.
     pub dpop_nonce_required: Option<bool>,
+    /// About leaks.
+    pub leaks: Option<ChangeLeaks>,
 }
 
 /// The settings now.
@@ -140,6 +146,7 @@ pub async fn change(db: &Db, by: &Caller, change: Change, expected: Option<&str>
             .unwrap_or(before.assertion_audience_token_endpoint),
         provider_grace_seconds: change.provider_grace_seconds.unwrap_or(before.provider_grace_seconds),
         dpop_nonce_required: change.dpop_nonce_required.unwrap_or(before.dpop_nonce_required),
+        leaks: change.leaks.unwrap_or_default().over(&before.leaks),
         updated_at: before.updated_at,
     };
     check(&after)?;
@@ -160,5 +167,6 @@ fn check(settings: &Settings) -> Result<(), Refused> {
     within(settings.audit_days, 1..=36_500, "/audit_days");
     settings.key_policies.prod.check(&mut checks, "/key_policies/prod");
     settings.key_policies.dev.check(&mut checks, "/key_policies/dev");
+    leaks::check(&settings.leaks, &mut checks);
     checks.done()
 }

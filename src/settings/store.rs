@@ -1,10 +1,11 @@
 //! SQL of settings.
 
 use sqlx::PgConnection;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use crate::db;
-use crate::settings::{DynamicRegistration, KeyPolicies, KeyPolicy, Settings};
+use crate::settings::{DynamicRegistration, KeyPolicies, KeyPolicy, Leaks, Settings};
 
 struct Row {
     lease_ms: i32,
@@ -22,6 +23,7 @@ struct Row {
     assertion_audience_token_endpoint: bool,
     provider_grace_seconds: i32,
     dpop_nonce_required: bool,
+    leaks: Json<Leaks>,
     updated_at: OffsetDateTime,
 }
 
@@ -49,6 +51,7 @@ impl From<Row> for Settings {
             assertion_audience_token_endpoint: row.assertion_audience_token_endpoint,
             provider_grace_seconds: row.provider_grace_seconds,
             dpop_nonce_required: row.dpop_nonce_required,
+            leaks: row.leaks.0,
             updated_at: row.updated_at,
         }
     }
@@ -57,9 +60,9 @@ impl From<Row> for Settings {
 pub(super) async fn get(connection: &mut PgConnection) -> db::Result<Settings> {
     let row = sqlx::query_as!(
         Row,
-        "select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, prod_remind_days, prod_overlap_seconds, prod_reason,
+        r#"select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, prod_remind_days, prod_overlap_seconds, prod_reason,
                 dev_max_age_days, dev_remind_days, dev_overlap_seconds, dev_reason,
-                dynamic_registration, assertion_audience_token_endpoint, provider_grace_seconds, dpop_nonce_required, updated_at from settings",
+                dynamic_registration, assertion_audience_token_endpoint, provider_grace_seconds, dpop_nonce_required, leaks as "leaks: Json<Leaks>", updated_at from settings"#,
     )
     .fetch_one(connection)
     .await?;
@@ -69,9 +72,9 @@ pub(super) async fn get(connection: &mut PgConnection) -> db::Result<Settings> {
 pub(super) async fn lock(tx: &mut PgConnection) -> db::Result<Settings> {
     let row = sqlx::query_as!(
         Row,
-        "select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, prod_remind_days, prod_overlap_seconds, prod_reason,
+        r#"select lease_ms, session_ttl_seconds, audit_days, prod_max_age_days, prod_remind_days, prod_overlap_seconds, prod_reason,
                 dev_max_age_days, dev_remind_days, dev_overlap_seconds, dev_reason,
-                dynamic_registration, assertion_audience_token_endpoint, provider_grace_seconds, dpop_nonce_required, updated_at from settings for update",
+                dynamic_registration, assertion_audience_token_endpoint, provider_grace_seconds, dpop_nonce_required, leaks as "leaks: Json<Leaks>", updated_at from settings for update"#,
     )
     .fetch_one(tx)
     .await?;
@@ -89,7 +92,7 @@ pub(super) async fn set(tx: &mut PgConnection, new: &Settings) -> db::Result<Off
                 session_ttl_seconds = $2, audit_days = $3,
                 prod_max_age_days = $4, prod_remind_days = $5, prod_overlap_seconds = $6, prod_reason = $7,
                 dev_max_age_days = $8, dev_remind_days = $9, dev_overlap_seconds = $10, dev_reason = $11,
-                dynamic_registration = $12, assertion_audience_token_endpoint = $13, provider_grace_seconds = $14, dpop_nonce_required = $15,
+                dynamic_registration = $12, assertion_audience_token_endpoint = $13, provider_grace_seconds = $14, dpop_nonce_required = $15, leaks = $16,
                 updated_at = authority_now()
          returning updated_at",
         new.lease_ms,
@@ -107,6 +110,7 @@ pub(super) async fn set(tx: &mut PgConnection, new: &Settings) -> db::Result<Off
         new.assertion_audience_token_endpoint,
         new.provider_grace_seconds,
         new.dpop_nonce_required,
+        Json(&new.leaks) as _,
     )
     .fetch_one(tx)
     .await?;

@@ -13,7 +13,9 @@ use crate::types::environment::Environment;
 
 const ID_DIGITS: usize = 12;
 /// Characters after the prefix.
-const BODY_DIGITS: usize = ID_DIGITS + DIGITS_256_BITS + DIGITS_32_BITS;
+pub const BODY_DIGITS: usize = ID_DIGITS + DIGITS_256_BITS + DIGITS_32_BITS;
+/// The longest text before the id.
+pub const PREFIX_MAX: usize = Kind::Refresh.prefix().len();
 /// How many of the last characters of the secret part a hint shows.
 const HINT_DIGITS: usize = 4;
 
@@ -33,7 +35,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    /// All that there are.
+    pub const ALL: [Self; 6] = [
         Self::Key(Environment::Prod),
         Self::Key(Environment::Dev),
         Self::Admin,
@@ -93,9 +96,13 @@ impl Credential {
     /// The last characters of the secret part: enough to tell two versions apart, useless to guess from.
     #[must_use]
     pub fn hint(&self) -> String {
-        let end = self.text.len().saturating_sub(DIGITS_32_BITS);
-        self.text.get(end.saturating_sub(HINT_DIGITS)..end).unwrap_or_default().to_owned()
+        hint(&self.text)
     }
+}
+
+fn hint(text: &str) -> String {
+    let end = text.len().saturating_sub(DIGITS_32_BITS);
+    text.get(end.saturating_sub(HINT_DIGITS)..end).unwrap_or_default().to_owned()
 }
 
 impl fmt::Debug for Credential {
@@ -139,6 +146,12 @@ impl<'a> Presented<'a> {
     #[must_use]
     pub const fn id(&self) -> &[u8; 12] {
         &self.id
+    }
+
+    /// As [`Credential::hint`].
+    #[must_use]
+    pub fn hint(&self) -> String {
+        hint(self.text)
     }
 
     /// The whole text, for its digest only.

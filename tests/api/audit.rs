@@ -180,6 +180,8 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds(
     s.told.insert("introspect".to_owned());
     // Needs a provider that signs: providers.rs tells of it.
     s.told.insert("backchannel_logout".to_owned());
+    // Somebody who signs sends these: leaks.rs tells of them.
+    s.told.extend(["report_leaks", "report_github_leaks"].map(str::to_owned));
     s.told.extend(ON_THE_WAY.iter().chain(&BY_PEOPLE).map(ToString::to_string));
     let all: BTreeSet<String> = changes().into_iter().map(|(operation, ..)| operation).collect();
     let missing: Vec<_> = all.symmetric_difference(&s.told).collect();
@@ -210,6 +212,13 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_refuses()
             let path = path.replace("{provider}", "none");
             let request = node.request(method, &path).header("x-request-id", &name);
             assert_eq!(node.send(request.form(&[("logout_token", "x.y.z")])).await.status.as_u16(), 400);
+            names.push(name);
+            continue;
+        }
+        if path.starts_with("/v1/leaks") {
+            let name = format!("{operation}-unsigned");
+            let request = node.request(method, &path).header("x-request-id", &name);
+            node.send(request.json(&json!({"tokens": []}))).await.refused(401, "unauthenticated");
             names.push(name);
             continue;
         }

@@ -39,6 +39,7 @@ mod key_states;
 mod jobs;
 mod jobs_keys;
 mod keys;
+mod leaks;
 mod lists;
 mod malformed;
 mod memory;

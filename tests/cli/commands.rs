@@ -9,7 +9,16 @@ use crate::support::{
 };
 
 /// Every command, by its words.
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 20] = [
+    &["keys"],
+    &["keys", "list"],
+    &["keys", "get"],
+    &["keys", "issue"],
+    &["keys", "rotate"],
+    &["keys", "revoke"],
+    &["keys", "export"],
+    &["completions"],
+    &["scan"],
     &["serve"],
     &["migrate"],
     &["admin"],

@@ -5,5 +5,7 @@ mod commands;
 mod doctor;
 mod doctor_machine;
 mod documents;
+mod keys;
+mod scan;
 mod service;
 mod support;

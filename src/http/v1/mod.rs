@@ -10,6 +10,7 @@ pub mod flows;
 pub mod issuers;
 pub mod jobs;
 pub mod keys;
+pub mod leaks;
 pub mod nodes;
 pub mod operators;
 pub mod projects;

@@ -9,7 +9,7 @@ use crate::http::caller::{By, SettingsRead, SettingsWrite};
 use crate::http::extract::{Body, IfMatch};
 use crate::http::problem::{Problem, Refusals};
 use crate::http::reply::{Receipted, Tagged};
-use crate::settings::{self, Change, DynamicRegistration, PolicyChange, Settings};
+use crate::settings::{self, Change, ChangeLeaks, DynamicRegistration, PolicyChange, Settings};
 use crate::types::patch::Patch;
 
 /// Reads the settings. Needs an operator on all projects.
@@ -85,6 +85,8 @@ pub struct ChangeSettings {
     provider_grace_seconds: Option<i32>,
     /// Whether a `DPoP` proof must hold a nonce that we gave (RFC 9449 §8).
     dpop_nonce_required: Option<bool>,
+    /// Who may report leaks, and what is done with what they report.
+    leaks: Option<ChangeLeaks>,
 }
 
 /// Changes settings on all nodes. Needs an operator on all projects.
@@ -110,6 +112,7 @@ pub async fn change(
         assertion_audience_token_endpoint: body.assertion_audience_token_endpoint,
         provider_grace_seconds: body.provider_grace_seconds,
         dpop_nonce_required: body.dpop_nonce_required,
+        leaks: body.leaks,
     };
     let (settings, done) = settings::change(&app.db, &by.caller, change, expected.as_deref()).await?;
     Ok(Receipted::wait(&app.feed, settings, done, true).await)
