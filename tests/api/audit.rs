@@ -111,14 +111,7 @@ async fn clients_and_people(s: &mut Story<'_>) {
     s.recorded("register").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds() {
-    let db = TestDb::new().await;
-    let node = Node::start(&db).await;
-    let operator = node.operator().await;
-    let server = operator.server(&node).await;
-    let mut story = Story { db: &db, node: &node, operator: operator.clone(), told: BTreeSet::new() };
-    let s = &mut story;
+async fn projects_operators_and_servers(s: &mut Story<'_>) {
     s.done("create_project", Method::POST, "/v1/projects", json!({"name": "team"})).await;
     s.done("change_project", Method::PATCH, "/v1/projects/team", json!({"hosts": ["example.com"]})).await;
     s.done("delete_project", Method::DELETE, "/v1/projects/team", Value::Null).await;
@@ -133,6 +126,17 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds(
     s.done("change_server", Method::PATCH, &path, json!({"name": "t"})).await;
     s.done("rotate_server", Method::POST, &format!("{path}/rotate"), json!({})).await;
     s.done("delete_server", Method::DELETE, &path, Value::Null).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds() {
+    let db = TestDb::new().await;
+    let node = Node::start(&db).await;
+    let operator = node.operator().await;
+    let server = operator.server(&node).await;
+    let mut story = Story { db: &db, node: &node, operator: operator.clone(), told: BTreeSet::new() };
+    let s = &mut story;
+    projects_operators_and_servers(s).await;
     let made = s.done("create_agent", Method::POST, "/v1/agents", json!({"name": "a"})).await;
     let agent = text(&made, "id");
     s.done("change_agent", Method::PATCH, &format!("/v1/agents/{agent}"), json!({"name": "b"})).await;
@@ -188,6 +192,21 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds(
     assert!(missing.is_empty(), "this story must tell of every changing operation: {missing:?}");
 }
 
+/// A route's path with ids of what does not exist.
+fn of_nothing(path: &str) -> String {
+    let path = path
+        .replace("/v1/projects/{name}", "/v1/projects/none")
+        .replace("/v1/jobs/{name}", "/v1/jobs/count")
+        .replace("{key_id}", "key_000000000000")
+        .replace("/v1/projects/{id}", "/v1/projects/none")
+        .replace("/v1/operators/{id}", "/v1/operators/opr_000000000000")
+        .replace("/v1/servers/{id}", "/v1/servers/srv_000000000000")
+        .replace("/v1/keys/{id}", "/v1/keys/key_000000000000")
+        .replace("{id}", "none_00000000000000000000000000000000");
+    assert!(!path.contains('{'), "{path}");
+    path
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_refuses() {
     let db = TestDb::new().await;
@@ -231,16 +250,7 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_refuses()
             names.push(name);
             continue;
         }
-        let path = path
-            .replace("/v1/projects/{name}", "/v1/projects/none")
-            .replace("/v1/jobs/{name}", "/v1/jobs/count")
-            .replace("{key_id}", "key_000000000000")
-            .replace("/v1/projects/{id}", "/v1/projects/none")
-            .replace("/v1/operators/{id}", "/v1/operators/opr_000000000000")
-            .replace("/v1/servers/{id}", "/v1/servers/srv_000000000000")
-            .replace("/v1/keys/{id}", "/v1/keys/key_000000000000");
-        let path = path.replace("{id}", "none_00000000000000000000000000000000");
-        assert!(!path.contains('{'), "{path}");
+        let path = of_nothing(&path);
         let body = if method == Method::DELETE { Value::Null } else { json!({"no_such_field": 1}) };
         for (why, by) in [("asked-wrong", &operator.key), ("scope", &weak.key), ("nobody", &"x".to_owned())] {
             let name = format!("{operation}-{why}");

@@ -231,24 +231,35 @@ async fn every_refusal_of_the_token_endpoint_is_a_step_of_the_flow_that_it_belon
     let tokens = redeem(&shown, &[]).await.ok();
     refresh(&text(&tokens, "refresh_token"), &other).await.refused(400, "invalid_grant");
     refused(&id, "refresh", "invalid_grant", "token_of_another_client").await;
-    // Also what is refused before anybody looks at the code.
-    let (id, shown) = again().await;
-    redeem(&shown, &[("client_secret", "wrong")]).await.refused(401, "invalid_client");
-    refused(&id, "token", "invalid_client", "wrong_secret").await;
-    let form = [
-        ("grant_type", "authorization_code"),
-        ("client_id", &scene.client),
-        ("code", &shown),
-        ("code_verifier", &asked.verifier),
-    ];
-    proofs_shown(node, &["not.a.proof"], &form).await.refused(400, "invalid_dpop_proof");
-    assert_eq!(end(&scene, &id).await.1, "invalid_dpop_proof");
-    redeem(&shown, &[]).await.ok();
-    assert_eq!(trace(&scene, &id).await["result"], "done");
     let (id, shown) = again().await;
     let user = text(&trace(&scene, &id).await, "user_id");
     scene.world.revoke(json!({"kind": "user", "id": user})).await;
     redeem(&shown, &[]).await.refused(400, "invalid_grant");
     refused(&id, "token", "invalid_grant", "revoked").await;
+    scene.world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_before_anybody_looks_at_the_code_is_a_step_of_its_flow_too() {
+    let scene = SignIns::new(&["tools/call"]).await;
+    let (browser, node, asked) = (Browser::default(), scene.node(), scene.asked());
+    scene.whole(&browser, &asked).await;
+    let shown = code(&browser.get(node, &asked.path()).await);
+    let id = text(&scene.world.operator.get(node, "/v1/flows?limit=1").await.ok()["items"][0], "id");
+    let mut form = vec![
+        ("grant_type", "authorization_code"),
+        ("client_id", scene.client.as_str()),
+        ("code", shown.as_str()),
+        ("code_verifier", asked.verifier.as_str()),
+    ];
+    proofs_shown(node, &["not.a.proof"], &form).await.refused(400, "invalid_dpop_proof");
+    assert_eq!(end(&scene, &id).await.1, "invalid_dpop_proof");
+    form.push(("client_secret", "wrong"));
+    proofs_shown(node, &[], &form).await.refused(401, "invalid_client");
+    let (step, error, why) = end(&scene, &id).await;
+    assert_eq!((step.as_str(), error.as_str(), why.as_str()), ("token", "invalid_client", "wrong_secret"));
+    form.pop();
+    proofs_shown(node, &[], &form).await.ok();
+    assert_eq!(trace(&scene, &id).await["result"], "done", "it made no difference to the code");
     scene.world.node.stop().await;
 }

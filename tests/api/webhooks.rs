@@ -70,8 +70,8 @@ async fn a_delivery_carries_exactly_the_signature_of_the_standard() {
     let read = world.operator.get(&world.node, &format!("/v1/webhooks/{}", text(&made, "id"))).await.ok();
     assert!(read.get("secret").is_none(), "{read}");
     let bits = STANDARD.decode(&secret["whsec_".len()..]).expect("base64");
-    let hex: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
-    let clear = format!("select count(*) from webhook_keys where position('\\x{hex}'::bytea in sealed) > 0");
+    let bits = STANDARD.encode(bits);
+    let clear = format!("select count(*) from webhook_keys where position(decode('{bits}', 'base64') in sealed) > 0");
     assert_eq!(world.db.count(&clear).await, 0);
     world.node.stop().await;
 }

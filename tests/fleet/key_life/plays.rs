@@ -1,5 +1,6 @@
 //! What happens to a key in a day, and whether it had to.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::time::Duration;
 
@@ -104,7 +105,10 @@ pub async fn put(db: &TestDb, node: &Node, (agent, server): (&str, &str), plans:
             let twelve = id.as_str().as_bytes().last_chunk().expect("twelve characters");
             let text = Credential::generate(CredentialKind::Key(Environment::Prod), twelve).reveal().to_owned();
             let digest = node.app.live.keyring.digest(&secret_key, &text).expect("a digest");
-            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let mut hex = String::new();
+            for byte in digest {
+                write!(hex, "{byte:02x}").expect("a string takes it");
+            }
             rows.push(format!("('{id}', {days}, {self_rotation}, '{hex}')"));
             let secrets = vec![Secret { version: 1, text, created: 0, own_end: 0, end: 0, used: false }];
             let (id, dead) = (id.to_string(), Vec::new());
