@@ -117,12 +117,10 @@ fn refused(status: StatusCode, problem: &Value, request_id: Option<&str>) -> Fai
         _ => 1,
     };
     let text = |value: &Value, member: &str| value.get(member).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut said = format!("{} {} {}", status.as_u16(), text(problem, "code"), text(problem, "detail"));
-    for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
-        said += &format!("\n  {}: {}", text(error, "pointer"), text(error, "detail"));
-    }
-    if let Some(id) = request_id {
-        said += &format!("\n  request {id}");
-    }
+    let mut said = vec![format!("{} {} {}", status.as_u16(), text(problem, "code"), text(problem, "detail"))];
+    let errors = problem.get("errors").and_then(Value::as_array).into_iter().flatten();
+    said.extend(errors.map(|error| format!("  {}: {}", text(error, "pointer"), text(error, "detail"))));
+    said.extend(request_id.map(|id| format!("  request {id}")));
+    let said = said.join("\n");
     Failure::new(code, anyhow::anyhow!(said.replace(|sign: char| sign.is_control() && sign != '\n', "?")))
 }

@@ -86,7 +86,8 @@ pub async fn rotate(
     let rotated = Locked::new(&mut tx, by.projects(), id).await?.rotate(&mut tx, sealing, grace_seconds).await?;
     let entry = entry(by, "key.rotated", &rotated.key).with("hint", rotated.issued.credential.hint());
     audit::append(&mut tx, &entry).await?;
-    webhooks::note(&mut tx, &webhooks::rotated(event(EventType::KeyRotated, by, &rotated.key), by, &rotated.issued)).await?;
+    webhooks::note(&mut tx, &webhooks::rotated(event(EventType::KeyRotated, by, &rotated.key), by, &rotated.issued))
+        .await?;
     Ok((rotated, db.commit(tx).await?))
 }
 

@@ -103,7 +103,8 @@ pub async fn create(
     let hint = rotated.issued.credential.hint();
     let entry = entry(by, "key.claim_created", &rotated.key).with("claim", id.as_str()).with("hint", hint);
     audit::append(&mut tx, &entry).await?;
-    webhooks::note(&mut tx, &webhooks::rotated(event(EventType::KeyRotated, by, &rotated.key), by, &rotated.issued)).await?;
+    webhooks::note(&mut tx, &webhooks::rotated(event(EventType::KeyRotated, by, &rotated.key), by, &rotated.issued))
+        .await?;
     let made = Made { id, token, expires_at, version, previous: rotated.previous };
     Ok((made, db.commit(tx).await?))
 }
