@@ -35,6 +35,7 @@ const ROLES_MAX: usize = 20;
 /// A key as it is read; never its secret.
 #[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
 #[schema(as = ApiKey)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a member of the reply")]
 pub struct Key {
     /// Its id, also the `client_id` at `/oauth/token`.
     pub id: String,

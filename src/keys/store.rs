@@ -38,6 +38,7 @@ pub(super) async fn insert(tx: &mut PgConnection, new: &New<'_>) -> db::Result<(
 }
 
 /// A key with what its row, its agent and its secrets say.
+#[expect(clippy::struct_excessive_bools, reason = "each is a column")]
 pub(super) struct Stored {
     pub(super) id: String,
     pub(super) agent_id: String,

@@ -190,7 +190,9 @@ async fn clients_that_swap_in_the_middle_of_the_overlap_see_no_refused_call() {
         }
         world.advance(STEP).await;
         assert!(!world.accepts(&key.key).await, "the old one is over");
-        clients.iter().for_each(|client| *client.held.borrow_mut() = None);
+        for client in &clients {
+            *client.held.borrow_mut() = None;
+        }
     };
     tokio::join!(load, story);
     assert!(clients.iter().all(|client| client.calls.get() > 3));

@@ -104,7 +104,9 @@ pub async fn put(db: &TestDb, node: &Node, (agent, server): (&str, &str), plans:
             let twelve = id.as_str().as_bytes().last_chunk().expect("twelve characters");
             let text = Credential::generate(CredentialKind::Key(Environment::Prod), twelve).reveal().to_owned();
             let digest = node.app.live.keyring.digest(&secret_key, &text).expect("a digest");
-            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let (high, low) = digest.split_at(16);
+            let number = |half: &[u8]| u128::from_be_bytes(half.try_into().expect("half"));
+            let hex = format!("{:032x}{:032x}", number(high), number(low));
             rows.push(format!("('{id}', {days}, {self_rotation}, '{hex}')"));
             let secrets = vec![Secret { version: 1, text, created: 0, own_end: 0, end: 0, used: false }];
             let (id, dead) = (id.to_string(), Vec::new());
