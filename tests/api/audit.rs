@@ -10,7 +10,7 @@ use sqlx::Executor;
 
 use crate::audit_verify::verified;
 use crate::support::actors::text;
-use crate::support::{Node, Operator, Reply, TestDb};
+use crate::support::{Key, Node, Operator, Reply, TestDb};
 
 /// Every operation of the API that changes something: its id, method and path.
 fn changes() -> Vec<(String, Method, String)> {
@@ -148,12 +148,7 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds(
     let body = json!({"agent_id": agent, "environment": "prod", "grants": grants});
     let made = s.done("issue_key", Method::POST, "/v1/keys", body.clone()).await;
     let key = text(&made, "id");
-    s.done("change_key", Method::PATCH, &format!("/v1/keys/{key}"), json!({"name": "k"})).await;
-    s.done("rotate_key", Method::POST, &format!("/v1/keys/{key}/rotate"), json!({})).await;
-    s.done("cancel_rotation", Method::POST, &format!("/v1/keys/{key}/rotation/cancel"), json!({})).await;
-    operator.post(&node, &format!("/v1/keys/{key}/rotate"), json!({})).await.ok();
-    s.done("finish_rotation", Method::POST, &format!("/v1/keys/{key}/rotation/finish"), json!({})).await;
-    s.done("create_claim", Method::POST, &format!("/v1/keys/{key}/claims"), json!({})).await;
+    of_a_key(s, &key).await;
     s.done("withdraw_grant", Method::DELETE, &format!("/v1/servers/{}/grants/{key}", server.id), Value::Null).await;
     s.done("revoke_key", Method::POST, &format!("/v1/keys/{key}/revoke"), json!({})).await;
     let holder = operator.key_with(&node, body).await;
@@ -172,13 +167,7 @@ async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds(
     let reply = node.send(request.header("x-request-id", "revoke").form(&[("token", &session)])).await;
     assert_eq!(reply.status.as_u16(), 200);
     s.recorded("revoke").await;
-    operator.patch(&node, &format!("/v1/keys/{}", holder.id), json!({"self_rotation": true})).await.ok();
-    let own = (Method::POST, "/v1/keys/self/rotate");
-    named(&node, "rotate_own_key", &holder.key, own, json!({})).await.enforced();
-    s.recorded("rotate_own_key").await;
-    let own = (Method::POST, "/v1/keys/self/revoke");
-    named(&node, "revoke_own_key", &holder.key, own, Value::Null).await.enforced();
-    s.recorded("revoke_own_key").await;
+    by_its_holder(s, &holder).await;
     s.done("delete_agent", Method::DELETE, &format!("/v1/agents/{agent}"), Value::Null).await;
     // Introspections are counted, not recorded.
     s.told.insert("introspect".to_owned());
