@@ -49,7 +49,7 @@ fn read_all(waiting: &Mutex<Receiver<Task>>, events: &SyncSender<Event>) {
         let task = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(task) = task else { return };
         let done = match task {
-            Task::File(path) => read_file(&mut finder, path, events),
+            Task::File(path) => read_file(&mut finder, &path, events),
             Task::History(path) => history::read(&mut finder, &path, events),
         };
         // Nobody listens any more.
@@ -59,10 +59,10 @@ fn read_all(waiting: &Mutex<Receiver<Task>>, events: &SyncSender<Event>) {
     }
 }
 
-fn read_file(finder: &mut Finder, path: PathBuf, events: &SyncSender<Event>) -> Option<()> {
+fn read_file(finder: &mut Finder, path: &Path, events: &SyncSender<Event>) -> Option<()> {
     let mut open = true;
-    let outcome = File::open(&path).and_then(|mut file| {
-        finder.read(&mut file, |presented, line| open &= found(presented, Place::file(&path, line), events).is_some())
+    let outcome = File::open(path).and_then(|mut file| {
+        finder.read(&mut file, |presented, line| open &= found(presented, Place::file(path, line), events).is_some())
     });
     if !open {
         return None;
@@ -70,7 +70,7 @@ fn read_file(finder: &mut Finder, path: PathBuf, events: &SyncSender<Event>) -> 
     events
         .send(match outcome {
             Ok(bytes) => Event::Read { bytes },
-            Err(error) => Event::unreadable(&path, &error),
+            Err(error) => Event::unreadable(path, &error),
         })
         .ok()
 }
