@@ -198,7 +198,8 @@ async fn a_page_has_one_to_two_hundred_items_and_fifty_unless_said() {
     assert!(page["next_cursor"].is_string());
     assert!(operator.get(&node, "/v1/agents?limit=200").await.ok().get("next_cursor").is_none(), "never null");
     for path in lists() {
-        let path = path.replace("{id}", "srv_000000000000");
+        let webhook = path.replace("/webhooks/{id}", "/webhooks/whk_00000000000000000000000000000000");
+        let path = webhook.replace("{id}", "srv_000000000000");
         for limit in ["0", "-1", "201", "abc", "1.5", "", "99999999999999999999"] {
             let refused = operator.get(&node, &format!("{path}?limit={limit}")).await.refused(400, "invalid_query");
             assert!(refused["detail"].as_str().unwrap().len() > 5);
