@@ -130,6 +130,27 @@ async fn projects_operators_and_servers(s: &mut Story<'_>) {
     s.done("delete_server", Method::DELETE, &path, Value::Null).await;
 }
 
+/// What the holder of a key does to it.
+async fn by_its_holder(s: &mut Story<'_>, holder: &Key) {
+    s.operator.patch(s.node, &format!("/v1/keys/{}", holder.id), json!({"self_rotation": true})).await.ok();
+    let own = (Method::POST, "/v1/keys/self/rotate");
+    named(s.node, "rotate_own_key", &holder.key, own, json!({})).await.enforced();
+    s.recorded("rotate_own_key").await;
+    let own = (Method::POST, "/v1/keys/self/revoke");
+    named(s.node, "revoke_own_key", &holder.key, own, Value::Null).await.enforced();
+    s.recorded("revoke_own_key").await;
+}
+
+/// What is done to a key.
+async fn of_a_key(s: &mut Story<'_>, key: &str) {
+    s.done("change_key", Method::PATCH, &format!("/v1/keys/{key}"), json!({"name": "k"})).await;
+    s.done("rotate_key", Method::POST, &format!("/v1/keys/{key}/rotate"), json!({})).await;
+    s.done("cancel_rotation", Method::POST, &format!("/v1/keys/{key}/rotation/cancel"), json!({})).await;
+    s.done("rotate_key", Method::POST, &format!("/v1/keys/{key}/rotate"), json!({"grace_seconds": 60})).await;
+    s.done("finish_rotation", Method::POST, &format!("/v1/keys/{key}/rotation/finish"), json!({})).await;
+    s.done("create_claim", Method::POST, &format!("/v1/keys/{key}/claims"), json!({})).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn attack_28_every_changing_route_leaves_a_chained_entry_when_it_succeeds() {
     let db = TestDb::new().await;
@@ -194,6 +215,14 @@ fn of_nothing(path: &str) -> String {
         .replace("{id}", "none_00000000000000000000000000000000");
     assert!(!path.contains('{'), "{path}");
     path
+}
+
+/// What a report that nobody signed is named in the audit.
+async fn unsigned(node: &Node, operation: &str, method: Method, path: &str) -> String {
+    let name = format!("{operation}-unsigned");
+    let request = node.request(method, path).header("x-request-id", &name);
+    node.send(request.json(&json!({"tokens": []}))).await.refused(401, "unauthenticated");
+    name
 }
 
 #[tokio::test(flavor = "multi_thread")]
