@@ -208,6 +208,7 @@ fn of_nothing(path: &str) -> String {
         .replace("/v1/projects/{name}", "/v1/projects/none")
         .replace("/v1/jobs/{name}", "/v1/jobs/count")
         .replace("{key_id}", "key_000000000000")
+        .replace("{delivery_id}", "dlv_00000000000000000000000000000000")
         .replace("/v1/projects/{id}", "/v1/projects/none")
         .replace("/v1/operators/{id}", "/v1/operators/opr_000000000000")
         .replace("/v1/servers/{id}", "/v1/servers/srv_000000000000")

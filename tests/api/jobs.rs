@@ -1,6 +1,6 @@
 //! Jobs: one node runs each, another goes on where one dies, and one that does not run is seen by everybody.
 
-use mcp_authority::jobs::{self, Watch};
+use mcp_authority::jobs::{self, Job, Watch};
 use serde_json::{Value, json};
 
 use crate::support::{Node, Operator, Reply, TestDb};
@@ -41,7 +41,7 @@ async fn a_node_that_is_ready_has_run_its_jobs_and_says_when() {
     assert_eq!((&state["status"], &state["jobs"]), (&json!("ready"), &json!("ok")), "{state}");
     let listed = by.get(&node, "/v1/jobs").await.ok();
     let items = listed["items"].as_array().unwrap();
-    assert_eq!(items.len(), 8);
+    assert_eq!(items.len(), Job::ALL.len());
     for item in items {
         let name = item["name"].as_str().unwrap();
         assert_eq!(item["each_node"], !SHARED.contains(&name), "{item}");

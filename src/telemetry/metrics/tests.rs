@@ -15,7 +15,7 @@ fn page() -> String {
 const RESULTS: [&str; 2] = ["active", "unknown"];
 
 /// Every name that is written, with its type and labels.
-const METRICS: [(&str, &str, &str); 26] = [
+const METRICS: [(&str, &str, &str); 28] = [
     ("mcpa_audit_broken", "gauge", ""),
     ("mcpa_audit_checkpoint_age_seconds", "gauge", ""),
     ("mcpa_audit_queue_depth", "gauge", ""),
@@ -33,6 +33,7 @@ const METRICS: [(&str, &str, &str); 26] = [
     ("mcpa_job_last_success_timestamp_seconds", "gauge", "job"),
     ("mcpa_keys", "gauge", "environment,state"),
     ("mcpa_lease_remaining_seconds", "gauge", ""),
+    ("mcpa_mails_total", "counter", "result"),
     ("mcpa_provider_errors_total", "counter", "provider"),
     ("mcpa_revocation_enforced_seconds", "histogram", ""),
     ("mcpa_revocations_total", "counter", "kind"),
@@ -42,6 +43,7 @@ const METRICS: [(&str, &str, &str); 26] = [
     ("mcpa_stream_subscribers", "gauge", ""),
     ("mcpa_token_requests_refused_total", "counter", "error,grant"),
     ("mcpa_tokens_issued_total", "counter", "grant"),
+    ("mcpa_webhook_deliveries_total", "counter", "result"),
 ];
 
 fn fresh() -> Metrics {
@@ -58,6 +60,8 @@ fn used() -> Metrics {
     metrics.revocation_enforced(Duration::from_millis(3));
     metrics.failed_authentication("operator_key");
     metrics.provider_errors().count("company");
+    metrics.delivery_counts().count(false, "delivered");
+    metrics.delivery_counts().count(true, "failed");
     metrics.set_keys("prod", "active", 12);
     metrics.set_feed(77, Duration::from_millis(5));
     metrics.set_lease_remaining(Duration::from_millis(2500));
