@@ -87,7 +87,7 @@ async fn schedule(app: Arc<App>, tasks: TaskTracker, stop: CancellationToken) {
     let mut first = Some(TaskTracker::new());
     loop {
         if !registered {
-            registered = store::register(app.db.reads(), &names).await.is_ok();
+            registered = store::register(app.db.reads(), &names, app.feed.node()).await.is_ok();
         }
         match due(&app, &names, places.available_permits()).await {
             Ok(claimed) => {

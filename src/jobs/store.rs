@@ -8,11 +8,17 @@ use uuid::Uuid;
 use crate::db;
 use crate::jobs::lease::{Claim, LEASE_SECONDS};
 
-/// Makes rows for jobs that have none: from now on they can be late.
-pub(super) async fn register(pool: &PgPool, names: &[String]) -> db::Result<()> {
-    sqlx::query!("insert into jobs (name) select unnest($1::text[]) on conflict do nothing", names)
-        .execute(pool)
-        .await?;
+/// Makes rows for jobs that have none: from now on they can be late. The first node of a service that starts finds all of them due.
+pub(super) async fn register(pool: &PgPool, names: &[String], node: Uuid) -> db::Result<()> {
+    sqlx::query!(
+        "insert into jobs as j (name) select unnest($1::text[])
+         on conflict (name) do update set next_run_at = authority_now()
+           where j.next_run_at > authority_now() and not exists (select from nodes where id <> $2)",
+        names,
+        node,
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 

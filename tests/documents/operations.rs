@@ -37,7 +37,7 @@ fn the_operations_of_the_page_can_be_done_with_its_commands() {
     let mut shell = instance.shell();
     let data = instance.dir().join("data").display().to_string();
     let steps = steps("docs/operations.md");
-    assert_eq!(steps.len(), 7, "blocks came or went: look what this test should see of them");
+    assert_eq!(steps.len(), 8, "blocks came or went: look what this test should see of them");
     for (before, block) in &steps {
         match before.as_str() {
             "stop" => instance.stop(),
@@ -49,6 +49,9 @@ fn the_operations_of_the_page_can_be_done_with_its_commands() {
         let said = shell.run(block);
         if block.contains("health/ready") {
             assert!(said.contains("\"ready\""), "{said}");
+        }
+        if block.contains("dry_run") {
+            assert!(said.contains("\"succeeded\":true"), "{said}");
         }
         if before == "keys" {
             instance.serve();

@@ -85,6 +85,12 @@ const LISTS: &[List] = &[
         ],
     },
     List {
+        operation: "list_claims",
+        statement: "from key_claims where key_id = $1",
+        parameters: 2,
+        given: &[&[(1, KEY)]],
+    },
+    List {
         operation: "list_operators",
         statement: "where ($1::text[] is null or (o.projects is not null and o.projects <@ $1))\n             and ($2::timestamptz",
         parameters: 4,
