@@ -59,6 +59,7 @@ impl Instance {
 
     /// Starts the service and waits until it is ready.
     pub(crate) fn serve(&mut self) {
+        assert!(self.child.is_none(), "it serves already");
         let log = std::fs::File::options().create(true).append(true).open(self.dir().join("log")).expect("a log");
         let mut service = Command::new(env!("CARGO_BIN_EXE_mcp-authority"));
         service.arg("serve").env_clear().envs(self.settings()).stdin(Stdio::null());
@@ -87,7 +88,8 @@ impl Instance {
         if let Some(mut child) = self.child.take() {
             let pid = Pid::from_raw(child.id().cast_signed()).expect("a process");
             kill_process(pid, Signal::TERM).expect("told to end");
-            assert!(child.wait().expect("its end").success(), "{}", self.log());
+            let ended = child.wait().expect("its end");
+            assert!(ended.success(), "{ended}\n{}", self.log());
         }
     }
 

@@ -21,9 +21,6 @@ insert into issuers (id, name, issuer, created_at)
     select 'iss_' || md5('w' || n), 'issuer ' || n, 'https://i' || n || '.example', authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
 insert into webhooks (id, name, url, events, signature, created_at)
     select 'whk_' || md5('w' || n), 'webhook ' || n, 'https://w' || n || '.example', '{*}', 'v1a', authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
-insert into key_claims (id, key_id, version, token_digest, created_by, created_at, expires_at)
-    select 'clm_' || md5('m' || n), 'key_' || left(md5('k' || case when n % 2 = 0 then 7 else n end), 12), 1, sha256(n::text::bytea), 'opr_5',
-           authority_now() - n * interval '1 minute', authority_now() from generate_series(1, 20000) n;
 insert into deliveries (id, event_id, type, webhook_id, body, status, next_attempt_at, ended_at, created_at)
     select 'dlv_' || md5('d' || n), 'evt_' || md5('d' || n), 'key.issued', 'whk_' || md5('w' || case when n % 2 = 0 then 1 else 1 + n % 2000 end), '{}', s.status,
            case when s.status = 'pending' then authority_now() end, case when s.status <> 'pending' then authority_now() end, authority_now() - n * interval '1 minute'
@@ -44,6 +41,9 @@ insert into operators (id, name, scopes, projects, expires_in_days, created_at)
 insert into keys (id, agent_id, name, environment, direct, expires_in_days, disabled, created_at)
     select 'key_' || left(md5('k' || n), 12), 'agt_' || md5('a' || (1 + n % 4000)), 'key ' || n, case when n % 20 = 0 then 'dev' else 'prod' end, true, 90, n % 50 = 0,
            authority_now() - n * interval '1 minute' from generate_series(1, 40000) n;
+insert into key_claims (id, key_id, version, token_digest, created_by, created_at, expires_at)
+    select 'clm_' || md5('m' || n), 'key_' || left(md5('k' || case when n % 2 = 0 then 7 else n end), 12), 1, sha256(n::text::bytea), 'opr_5',
+           authority_now() - n * interval '1 minute', authority_now() from generate_series(1, 20000) n;
 insert into secrets (owner, version, secret_key, digest, hint, expires_at)
     select id, 1, 'k', sha256(id::bytea), 'abcd', authority_now() + interval '90 days' - n * interval '4 minutes'
       from (select id, row_number() over (order by id) as n from keys union all select id, 1 from operators) as owners;
