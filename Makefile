@@ -36,7 +36,8 @@ demo: ## The tour without hands, against a throw-away instance
 
 .PHONY: test
 test: check ## All that CI runs: `make check`, then every test
-	cargo test --locked --features switches
+	# Tests wait more than they compute.
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(getconf _NPROCESSORS_ONLN)))} cargo test --locked --features switches
 	scripts/test-python
 
 .PHONY: soak
