@@ -49,7 +49,7 @@ soak: ## 10,000 revocations for each fault instead of 300; the figures go to doc
 check: setup-test check-format check-queries check-lints check-docs check-generated check-dependencies ## Format, SQL data, lints, docs, generated files, dependencies
 
 .PHONY: bench
-bench: ## What the service costs, beside ceilings of the same run; BENCH=--quick takes minutes instead of a quarter of an hour
+bench: ## What the service costs, beside ceilings of the same run; BENCH=--quick takes minutes instead of half an hour
 	@scripts/setup bench
 	@cargo bench --locked --bench suite -- $(BENCH)
 

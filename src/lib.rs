@@ -24,6 +24,7 @@ pub mod operators;
 pub mod agents;
 pub mod grants;
 pub mod servers;
+pub mod tools;
 pub mod roles;
 pub mod keys;
 pub mod clients;

@@ -115,6 +115,7 @@ impl World {
             alg: Alg::EdDsa,
             disabled: false,
             secrets: Secrets::default(),
+            tools: Arc::default(),
         };
         live.change(|memory| {
             memory.agents.insert(agent, Arc::new(Agent { project: "default".into(), disabled: false }));

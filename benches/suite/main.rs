@@ -16,6 +16,7 @@ mod report;
 mod revoke;
 mod scale;
 mod seed;
+mod upkeep;
 mod world;
 
 use std::path::PathBuf;

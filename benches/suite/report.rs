@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::gate::Call;
 use crate::goals::goals;
 use crate::scale::Scale;
+use crate::upkeep::Upkeep;
 use crate::{hot, issue, load, revoke};
 
 /// Between these two lines the tables stand in the document.
@@ -97,6 +98,7 @@ impl Figures {
         part("Revocation", self.revocation.as_deref().map(revocation));
         part("Start", self.scale.as_ref().map(starts));
         part("A thousand keys and many", self.scale.as_ref().map(pairs));
+        part("The job that tells of keys", self.scale.as_ref().map(|scale| upkeep(&scale.upkeep)));
         part("In memory, one thread, without HTTP", self.memory.as_deref().map(memory));
         text
     }
@@ -276,6 +278,16 @@ fn pairs(scale: &Scale) -> Table {
         let name = format!("{many} keys, {} revocations", pair.revocations);
         let ratios = [format!("{:.2}", pair.throughput_ratio), format!("{:.2}", pair.cpu_ratio)];
         table.row(std::iter::once(name).chain(row).chain(ratios));
+    }
+    table
+}
+
+fn upkeep(found: &Upkeep) -> Table {
+    let mut table = Table::new(&["questions", "/s", "p99 µs", "resident MiB"]);
+    let names =
+        [format!("while it tells of {} keys, which takes {:.0} s", found.keys, found.seconds), "after it".to_owned()];
+    for (name, questions) in names.into_iter().zip([&found.during, &found.after]) {
+        table.row([name, whole(questions.per_second), whole(questions.p99), mib(questions.resident)]);
     }
     table
 }

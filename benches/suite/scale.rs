@@ -14,6 +14,7 @@ use crate::hot::{PATH, Pace, median};
 use crate::load::{Bodies, CONNECTIONS, Run, THREADS, Target, run};
 use crate::process::{Guard, Node};
 use crate::seed;
+use crate::upkeep::{self, Upkeep};
 use crate::world::{Asker, Machine, World};
 
 /// Keys of the database that the big one is compared with.
@@ -23,12 +24,12 @@ const QUESTIONS_A_SECOND: u64 = 150_000;
 /// What was needed only while loading is given back by then.
 const SETTLES_IN: Duration = Duration::from_secs(2);
 
-/// A start of a node. Memory in bytes.
+/// Starts of a node. Memory in bytes, that of the last one.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Start {
     pub(crate) keys: usize,
     pub(crate) revocations: usize,
-    /// From the start of the process until it said that it was ready.
+    /// From the start of the process until it said that it was ready; the median.
     pub(crate) ready_seconds: f64,
     pub(crate) resident: u64,
     pub(crate) resident_most: u64,
@@ -56,6 +57,7 @@ pub(crate) struct Scale {
     pub(crate) bytes_a_key: f64,
     pub(crate) bytes_a_revocation: f64,
     pub(crate) pairs: Vec<Pair>,
+    pub(crate) upkeep: Upkeep,
 }
 
 /// How many there are of each.
@@ -66,8 +68,8 @@ pub(crate) struct Size {
 }
 
 /// A database with its server, and questions about all its keys.
-struct Filled<'a> {
-    world: World<'a>,
+pub(crate) struct Filled<'a> {
+    pub(crate) world: World<'a>,
     asker: Asker,
     questions: PathBuf,
 }
@@ -78,18 +80,19 @@ pub(crate) async fn measure(machine: &Machine, size: Size, pace: Pace) -> anyhow
     let many = Filled::new(machine, "many", size.keys, pace).await?;
     let few_node = few.world.node().await?;
     let mut starts = vec![start(&few_node, FEW, 0).await?];
-    let with_keys = begin(&many, size.keys, 0, &mut starts).await?;
+    let with_keys = begin(&many, (size.keys, 0), pace, &mut starts).await?;
     let mut pairs = vec![compare((&few, &few_node), (&many, &with_keys), 0, pace)?];
     with_keys.stop().await?;
     // Beside few keys, so that the revocations do not fit into what loading the keys has left free.
     let revoked = Filled::new(machine, "revoked", FEW, pace).await?;
     seed::revocations(&revoked.world, size.revocations).await?;
-    begin(&revoked, FEW, size.revocations, &mut starts).await?.stop().await?;
+    begin(&revoked, (FEW, size.revocations), pace, &mut starts).await?.stop().await?;
     seed::revocations(&many.world, size.revocations).await?;
-    let with_both = begin(&many, size.keys, size.revocations, &mut starts).await?;
+    let with_both = begin(&many, (size.keys, size.revocations), pace, &mut starts).await?;
     pairs.push(compare((&few, &few_node), (&many, &with_both), size.revocations, pace)?);
     with_both.stop().await?;
     few_node.stop().await?;
+    let upkeep = upkeep::measure(&many, size.keys, pace).await?;
     for filled in [few, many, revoked] {
         filled.world.db.close().await;
     }
@@ -99,14 +102,27 @@ pub(crate) async fn measure(machine: &Machine, size: Size, pace: Pace) -> anyhow
         starts.get(number).map_or(f64::NAN, |start| (float(start.resident) - little) / float(count as u64))
     };
     let (bytes_a_key, bytes_a_revocation) = (each(1, size.keys - FEW), each(2, size.revocations));
-    Ok(Scale { keys: [FEW, size.keys], starts, bytes_a_key, bytes_a_revocation, pairs })
+    Ok(Scale { keys: [FEW, size.keys], starts, bytes_a_key, bytes_a_revocation, pairs, upkeep })
 }
 
-/// Starts a node and notes how it started.
-async fn begin(on: &Filled<'_>, keys: usize, revocations: usize, starts: &mut Vec<Start>) -> anyhow::Result<Node> {
-    crate::say(&format!("a start with {keys} keys, {revocations} revocations"));
+/// Starts a node as often as there are rounds; the last goes on.
+async fn begin(
+    on: &Filled<'_>,
+    (keys, revocations): (usize, usize),
+    pace: Pace,
+    starts: &mut Vec<Start>,
+) -> anyhow::Result<Node> {
+    let mut ready = Vec::new();
+    for _ in 1..pace.rounds {
+        let node = on.world.node().await?;
+        ready.push(node.ready_after.as_secs_f64());
+        node.stop().await?;
+    }
     let node = on.world.node().await?;
-    starts.push(start(&node, keys, revocations).await?);
+    let last = start(&node, keys, revocations).await?;
+    let ready_seconds = median(ready.into_iter().chain([last.ready_seconds]));
+    crate::say(&format!("{keys} keys, {revocations} revocations: ready in {ready_seconds:.2} s"));
+    starts.push(Start { ready_seconds, ..last });
     Ok(node)
 }
 
@@ -126,7 +142,7 @@ impl<'a> Filled<'a> {
         Ok(Self { world, asker, questions })
     }
 
-    fn run(&self, guard: &Guard, node: &Node, time: Duration) -> anyhow::Result<Run> {
+    pub(crate) fn run(&self, guard: &Guard, node: &Node, time: Duration) -> anyhow::Result<Run> {
         let target = Target {
             process: &node.process,
             path: PATH,

@@ -75,6 +75,30 @@ pub(crate) async fn revocations(world: &World<'_>, count: usize) -> anyhow::Resu
     Ok(())
 }
 
+/// Has every key be eighty days old and end in ten.
+pub(crate) async fn ends_soon(world: &World<'_>) -> anyhow::Result<()> {
+    let mut connection = beside(world).await?;
+    let soon = "update secrets set created_at = authority_now() - interval '80 days', expires_at = authority_now() + interval '10 days'
+                 where owner like 'key\\_%'";
+    connection.execute(soon).await?;
+    // No trigger fires on this connection.
+    connection.execute("update key_notices set next_at = authority_now()").await?;
+    connection.execute("vacuum analyze secrets").await?;
+    connection.execute("vacuum analyze key_notices").await?;
+    Ok(connection.close().await?)
+}
+
+/// How many versions of keys' secrets were told of.
+#[expect(clippy::disallowed_methods, reason = "a look at the service's tables from outside")]
+pub(crate) async fn told(world: &World<'_>) -> anyhow::Result<usize> {
+    let mut connection = beside(world).await?;
+    let told: i64 = sqlx::query_scalar("select count(*) from key_notices where told_seconds is not null")
+        .fetch_one(&mut connection)
+        .await?;
+    connection.close().await?;
+    Ok(usize::try_from(told)?)
+}
+
 /// A connection whose rows draw no place in the feed: nobody follows it yet, and each node begins by loading everything.
 async fn beside(world: &World<'_>) -> anyhow::Result<PgConnection> {
     let mut connection = world.machine.superuser()?.database(&world.database).connect().await?;

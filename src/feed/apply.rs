@@ -22,6 +22,7 @@ use crate::revocations;
 use crate::roles;
 use crate::secrets;
 use crate::servers;
+use crate::tools;
 use crate::types::id::{ClientId, KeyId, OperatorId, RoleId, ServerId};
 use crate::types::resource::Canonical;
 
@@ -89,6 +90,11 @@ impl Batch {
         } else {
             servers::load_some(connection, &ids(&self.servers)).await?
         };
+        let tools = if self.servers.is_empty() {
+            Vec::new()
+        } else {
+            tools::load_some(connection, &ids(&self.servers)).await?
+        };
         let agents =
             if self.agents.is_empty() { Vec::new() } else { agents::load_some(connection, &ids(&self.agents)).await? };
         let revocations = if self.revocations.is_empty() {
@@ -101,7 +107,7 @@ impl Batch {
         }
         Ok(Read {
             people: self.people.read(connection).await?,
-            parts: Parts::new(secrets, granted, key_roles),
+            parts: Parts::new(secrets, granted, key_roles).with_tools(&tools),
             keys,
             operators,
             servers,
@@ -171,7 +177,10 @@ impl Read {
         }
         for row in self.servers {
             self.names.servers.remove(&row.id);
-            if let Some((canonical, server)) = self.parts.server(row) {
+            if let Some((canonical, mut server)) = self.parts.server(row) {
+                if let Some(before) = memory.servers.get(&server.id) {
+                    Arc::make_mut(&mut server.tools).keep_schemas(&before.tools);
+                }
                 memory.resources.insert(canonical, server.id);
                 memory.servers.insert(server.id, Arc::new(server));
             }

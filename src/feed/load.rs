@@ -24,6 +24,7 @@ use crate::secrets;
 use crate::servers;
 use crate::settings;
 use crate::signing;
+use crate::tools;
 
 /// All sees one state. Keys, secrets and grants are put together in the database's memory, not in files of its.
 const BEGIN: &str = "begin isolation level repeatable read, read only; set local work_mem = '64MB'";
@@ -118,6 +119,9 @@ async fn load_keys(tx: &mut PgConnection, memory: &mut Memory, pools: &mut Pools
 async fn load_others(tx: &mut PgConnection, memory: &mut Memory, parts: &mut Parts) -> Result<(), Error> {
     let agents = agents::load_all(tx).await?;
     memory.agents = agents.into_iter().filter_map(|row| Some((row.id.parse().ok()?, Arc::new(agent(&row))))).collect();
+    for row in tools::load_all(tx).await? {
+        parts.add_tool(&row);
+    }
     for (canonical, server) in servers::load_all(tx).await?.into_iter().filter_map(|row| parts.server(row)) {
         memory.resources.insert(canonical, server.id);
         memory.servers.insert(server.id, Arc::new(server));

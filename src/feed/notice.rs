@@ -328,6 +328,7 @@ mod tests {
             alg: Alg::EdDsa,
             disabled: false,
             secrets: Secrets::default(),
+            tools: Arc::default(),
         }
     }
 

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use crate::agents;
 use crate::feed::pools::Pools;
 use crate::gate::{
-    Agent, Cutoff, Grant, Key, Map, Operator, Position, Role, SecretKeyId, Secrets, Server, Subject, Version,
+    Agent, Cutoff, Grant, Key, Map, Operator, Position, Role, SecretKeyId, Secrets, Server, Subject, Tool, ToolSchema,
+    Tools, Version,
 };
 use crate::grants;
 use crate::keys;
@@ -18,6 +19,7 @@ use crate::revocations;
 use crate::roles;
 use crate::secrets;
 use crate::servers;
+use crate::tools::{self, Tag};
 use crate::types::alg::Alg;
 use crate::types::clock::Timestamp;
 use crate::types::environment::Environment;
@@ -39,6 +41,7 @@ pub(super) struct Parts {
     secrets: HashMap<String, Secrets>,
     grants: HashMap<String, Vec<Grant>>,
     roles: HashMap<String, Vec<RoleId>>,
+    tools: HashMap<String, Tools>,
 }
 
 impl Parts {
@@ -70,6 +73,20 @@ impl Parts {
     pub(super) fn add_role(&mut self, row: roles::KeyRole) {
         if let Ok(id) = row.role_id.parse() {
             self.roles.entry(row.key_id).or_default().push(id);
+        }
+    }
+
+    pub(super) fn with_tools(mut self, rows: &[tools::Row]) -> Self {
+        for row in rows {
+            self.add_tool(row);
+        }
+        self
+    }
+
+    /// A tool whose row cannot be understood is left out, so that no call of it is allowed.
+    pub(super) fn add_tool(&mut self, row: &tools::Row) {
+        if let Some(tool) = tool(row) {
+            self.tools.entry(row.server_id.clone()).or_default().add(tool);
         }
     }
 
@@ -130,6 +147,7 @@ impl Parts {
             alg: Alg::parse(&row.token_alg)?,
             disabled: row.disabled,
             secrets: self.secrets.remove(&row.id).unwrap_or_default(),
+            tools: Arc::new(self.tools.remove(&row.id).unwrap_or_default()),
         };
         Some((Canonical::parse(&row.canonical).ok()?, server))
     }
@@ -147,6 +165,19 @@ impl Parts {
     pub(super) fn role(&mut self, id: &str) -> Option<(RoleId, Role)> {
         Some((id.parse().ok()?, Role { grants: self.grants.remove(id).unwrap_or_default() }))
     }
+}
+
+fn tool(row: &tools::Row) -> Option<Tool> {
+    let tagged = |tag: Tag| row.tags.iter().any(|known| known == tag.as_str());
+    Some(Tool {
+        id: row.id.parse().ok()?,
+        name: row.name.as_str().into(),
+        schema: row.input_schema.as_deref().map(|source| Arc::new(ToolSchema::new(source))),
+        price_micros: row.price_micros.try_into().ok()?,
+        read_only: tagged(Tag::ReadOnly),
+        expensive: tagged(Tag::Expensive),
+        calls_per_minute: row.calls_per_minute.map(TryInto::try_into).transpose().ok()?,
+    })
 }
 
 pub(super) fn agent(row: &agents::Row) -> Agent {

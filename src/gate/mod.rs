@@ -3,6 +3,7 @@
 //! It holds no lock, waits for nothing and reads no database. `feed/` keeps its memory current; an answer counts only
 //! while the lease that memory was read under runs ([`Live::answer`]).
 
+pub mod arguments;
 mod cause;
 mod claims;
 mod introspect;
@@ -16,6 +17,7 @@ mod revoked;
 mod session;
 mod state;
 mod things;
+mod tools;
 mod verified;
 
 pub use cause::Inactive;
@@ -38,4 +40,5 @@ pub use state::key_state;
 pub use things::{
     Agent, Client, Consent, Grant, Key, Operator, Provider, Role, SecretKeyId, Secrets, Server, User, Version,
 };
+pub use tools::{Tool, ToolSchema, Tools};
 pub use verified::{Verified, VerifiedTokens};

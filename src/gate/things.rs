@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::gate::Inactive;
+use crate::gate::{Inactive, Tools};
 use crate::types::alg::Alg;
 use crate::types::clock::Timestamp;
 use crate::types::environment::Environment;
@@ -238,6 +238,8 @@ pub struct Server {
     pub disabled: bool,
     /// Its client secret's versions.
     pub secrets: Secrets,
+    /// What it offers.
+    pub tools: Arc<Tools>,
 }
 
 /// A named bundle of grants.

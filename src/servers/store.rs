@@ -122,6 +122,7 @@ pub(super) async fn remove_grants(tx: &mut PgConnection, id: &str) -> db::Result
 /// Its secrets go, the row stays: nobody else may get the resource.
 pub(super) async fn set_deleted(tx: &mut PgConnection, id: &str) -> db::Result<()> {
     sqlx::query!("delete from secrets where owner = $1", id).execute(&mut *tx).await?;
+    sqlx::query!("delete from tools where server_id = $1", id).execute(&mut *tx).await?;
     sqlx::query!("update servers set deleted_at = authority_now(), disabled = true where id = $1", id)
         .execute(tx)
         .await?;

@@ -104,6 +104,7 @@ fn uuid_v7() -> String {
 id!(/** An API key: `key_` and the twelve public characters of the key. */ KeyId, "key", 16, twelve, base62::random_twelve);
 id!(/** An operator, and its key. */ OperatorId, "opr", 16, twelve, base62::random_twelve);
 id!(/** An MCP server, also its `client_id`. */ ServerId, "srv", 16, twelve, base62::random_twelve);
+id!(/** A tool of a server. */ ToolId, "tool", 37, hex, uuid_v7);
 id!(/** An agent. */ AgentId, "agt", 36, hex, uuid_v7);
 id!(/** A project. */ ProjectId, "prj", 36, hex, uuid_v7);
 id!(/** A role. */ RoleId, "rol", 36, hex, uuid_v7);

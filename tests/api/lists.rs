@@ -84,6 +84,8 @@ async fn every_list_can_be_walked_one_by_one() {
     for index in 0..3 {
         operator.server(&node).await;
         node.operator().await;
+        let tools = format!("/v1/servers/{}/tools", server.id);
+        operator.post(&node, &tools, json!({"name": format!("t{index}")})).await.created();
         operator.post(&node, "/v1/projects", json!({"name": format!("p{index}")})).await.created();
         let grants = json!([{"server_id": server.id, "permissions": ["tools/list"]}]);
         let role = json!({"name": format!("r{index}"), "grants": grants});

@@ -70,6 +70,7 @@ mod stream_faults;
 mod stream_told;
 mod tenants;
 mod tokens;
+mod tools;
 mod upgrade;
 mod users;
 mod uses;

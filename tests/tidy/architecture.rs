@@ -38,6 +38,18 @@ pub(crate) fn order(lib: &str) -> Vec<String> {
     words(&code, "mod").map(declared).collect()
 }
 
+/// The modules of the README's picture, from the lowest floor to the highest. What stands after three spaces explains the line.
+pub(crate) fn picture(readme: &str) -> Vec<String> {
+    let floors = readme.split_once("## The floors").and_then(|(_, rest)| rest.split_once("```text\n"));
+    let drawn = floors.and_then(|(_, rest)| rest.split_once("```")).map_or("", |(drawn, _)| drawn);
+    let names = |line: &str| line.trim_start().split("   ").next().unwrap_or_default().to_owned();
+    let mut modules: Vec<String> =
+        drawn.lines().flat_map(|line| names(line).split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
+    modules.retain(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+    modules.reverse();
+    modules
+}
+
 /// The module of floor order to which a file belongs; none for files outside the library.
 fn module(path: &str) -> Option<&str> {
     let inside = path.strip_prefix("src/").filter(|_| has_extension(path, &["rs"]))?;

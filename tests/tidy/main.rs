@@ -77,6 +77,12 @@ fn modules_use_only_what_is_declared_above_them() {
 }
 
 #[test]
+fn the_readme_shows_the_floors_as_they_are() {
+    let read = |path| fs::read_to_string(top().join(path)).unwrap();
+    assert_eq!(architecture::picture(&read("README.md")), architecture::order(&read("src/lib.rs")));
+}
+
+#[test]
 fn the_gate_answers_from_memory_and_never_waits() {
     holds(architecture::gate_is_pure);
 }

@@ -14,7 +14,7 @@ use super::OAuthRefusals;
 use super::authorize::consent::ours;
 use super::authorize::{End, Visit, browser, for_device, stage};
 use super::client::{Asking, authenticate_application, failed};
-use super::error::OAuthError;
+use super::error::{OAuthError, write_down};
 use super::form::{Form, Received};
 use crate::app::{App, AppState};
 use crate::authorizations::devices::{self, DEVICE_SECONDS, PACE_SECONDS};
@@ -119,14 +119,12 @@ async fn wanted(app: &App, form: &Form<'_>, client: &Application) -> Result<Requ
 
 /// That a device was refused is a step of a flow too. The client is known by then.
 async fn refused(app: &App, flow: &str, client: &Application, error: &OAuthError) {
-    let write = async {
+    write_down(async {
         let mut connection = app.db.reads().acquire().await?;
         authorizations::open(&mut connection, flow, &client.client_id, None).await?;
-        authorizations::step(&mut connection, flow, stage::REQUEST, Some((error.code(), error.description()))).await
-    };
-    if let Err(error) = write.await {
-        tracing::warn!(%error, "a step of a flow could not be written");
-    }
+        error.trace(&mut connection, flow, stage::REQUEST).await
+    })
+    .await;
 }
 
 /// What may stand in the page's address.

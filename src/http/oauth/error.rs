@@ -42,6 +42,13 @@ pub struct Wire {
     error_description: String,
 }
 
+/// Writes steps into a flow's trace. What the caller is answered does not hang on it.
+pub(super) async fn write_down(write: impl Future<Output = db::Result<()>>) {
+    if let Err(error) = write.await {
+        tracing::warn!(%error, "a step of a flow could not be written");
+    }
+}
+
 impl OAuthError {
     /// The code.
     pub(super) const fn code(&self) -> &'static str {
@@ -58,15 +65,21 @@ impl OAuthError {
         matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED)
     }
 
-    /// Writes the refusal into a flow's trace, with its cause.
+    /// Writes the refusal into a flow's trace, with what is known of its cause; the client learns only that it is refused.
     pub(super) async fn trace(&self, conn: &mut PgConnection, flow: &str, step: &'static str) -> db::Result<()> {
-        let why = self.cause.unwrap_or(&self.description);
-        authorizations::step(conn, flow, step, Some((self.error, why))).await
+        self.trace_why(conn, flow, step, None).await
     }
 
-    /// What it says to people.
-    pub(super) fn description(&self) -> &str {
-        &self.description
+    /// The same, where whoever looked closer knows the cause.
+    pub(super) async fn trace_why(
+        &self,
+        conn: &mut PgConnection,
+        flow: &str,
+        step: &'static str,
+        why: Option<&str>,
+    ) -> db::Result<()> {
+        let why = why.or(self.cause).unwrap_or(&self.description);
+        authorizations::step(conn, flow, step, Some((self.error, why))).await
     }
 
     const fn new(status: StatusCode, error: &'static str, description: String) -> Self {

@@ -47,6 +47,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(servers::grants))
         .routes(routes!(servers::setup::get))
         .routes(routes!(servers::withdraw))
+        .routes(routes!(servers::tools::list, servers::tools::create, servers::tools::replace))
+        .routes(routes!(servers::tools::get, servers::tools::change, servers::tools::remove))
         .routes(routes!(agents::list, agents::create))
         .routes(routes!(agents::get, agents::change, agents::delete))
         .routes(routes!(roles::list, roles::create))

@@ -171,6 +171,16 @@ const LISTS: &[List] = &[
         given: &[&[(1, "1")], &[(1, "15000")]],
     },
     List {
+        operation: "list_tools",
+        statement: "from tools where server_id = $1 and ($2::text is null or",
+        parameters: 5,
+        given: &[
+            &[(1, LARGE_SERVER)],
+            &[(1, LARGE_SERVER), (2, "'tool 77'")],
+            &[(1, LARGE_SERVER), (3, AT), (4, "'tool_5'")],
+        ],
+    },
+    List {
         operation: "list_server_grants",
         statement: "from ((select holder as key_id",
         parameters: 3,
@@ -296,6 +306,7 @@ async fn a_list_is_planned_for_the_filters_that_it_has() {
         "providers",
         "roles",
         "servers",
+        "tools",
         "users",
         "webhooks",
     ] {

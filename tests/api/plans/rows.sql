@@ -9,6 +9,9 @@ insert into agents (id, name, project, disabled, created_at)
 insert into servers (id, name, project, resource, canonical, environment, disabled, created_at)
     select 'srv_' || left(md5('s' || n), 12), 'server ' || n, case when n % 2 = 0 then 'p1' else 'p' || (1 + n % 2000) end, 'https://s' || n || '.example.com', 'https://s' || n || '.example.com',
            case when n % 20 = 0 then 'dev' else 'prod' end, n % 50 = 0, authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
+-- As many as one server may have, of each of 20.
+insert into tools (id, server_id, name, created_at)
+    select 'tool_' || md5('t' || n), 'srv_' || left(md5('s' || (1 + n % 20)), 12), 'tool ' || n, authority_now() - n * interval '1 minute' from generate_series(1, 20000) n;
 insert into clients (id, kind, client_id, name, project, metadata, disabled, created_at)
     select 'cli_' || md5('c' || n), case n % 20 when 0 then 'registered' when 1 then 'document' else 'dynamic' end,
            case when n % 20 = 1 then 'https://c' || n || '.example/client.json' else 'cli_' || md5('c' || n) end, 'client ' || n,

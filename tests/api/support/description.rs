@@ -26,6 +26,8 @@ impl Operation {
         let parts = self.path.split('/').map(|part| {
             if part == "{delivery_id}" {
                 "dlv_00000000000000000000000000000000".to_owned()
+            } else if part == "{tool_id}" {
+                "tool_00000000000000000000000000000000".to_owned()
             } else if part.starts_with('{') {
                 (*ids.next().expect("an id for each place")).to_owned()
             } else {

@@ -1,10 +1,12 @@
 //! Two years in the life of many keys: a day a step, on a node without any job and on processes that are killed at random and whose
 //! clocks are off. Keys are rotated, rotate themselves, lose answers, are taken back, finished, switched off and revoked; a model
-//! says what must work. No secret works past its end, none ends before its overlap does, none is lost.
+//! says what must work. No secret works past its end, none ends before its overlap does, none is lost. The job that tells of them runs on
+//! most days, is killed on some and runs twice at once on others: each notice is told once.
 //!
 //! `TEST_KEYS` is how many keys (2,000 unless set), `TEST_PROCESSES` how many processes beside the node (1), `TEST_SEED` repeats a run.
 
 mod model;
+mod notices;
 mod plays;
 mod world;
 
@@ -30,6 +32,7 @@ async fn guarantee_19_in_two_years_no_key_lives_too_long_or_dies_too_early_and_n
         simulation.next_day().await;
         simulation.live_a_day().await;
         simulation.look_at_the_node();
+        simulation.tell().await;
         if day % PROCESSES_EVERY == 0 {
             simulation.look_at_the_processes().await;
         }

@@ -2,6 +2,8 @@
 
 use mcp_authority::types::clock::Timestamp;
 
+use super::notices::Version;
+
 pub const DAY: i64 = 86_400_000_000;
 pub const SECOND: i64 = 1_000_000;
 /// How long the secret before the newest may ask again.
@@ -32,6 +34,8 @@ pub struct Key {
     pub revoked: bool,
     pub secrets: Vec<Secret>,
     pub dead: Vec<String>,
+    /// What is known of each version by those who are told of its end.
+    pub versions: Vec<Version>,
     /// The greatest number that a version ever had.
     pub last: i32,
 }
@@ -104,26 +108,33 @@ impl Key {
     pub fn rotated(&mut self, now: i64, grace: i64, made: Secret) {
         assert_eq!(made.version, self.last + 1, "{}: a number is given once", self.id);
         let replaced = grace > 0 && self.older(now).is_some() && now < self.newest().end;
+        let before = self.newest().version;
         if replaced {
             let gone = self.secrets.pop().expect("the newest");
             self.dead.push(gone.text);
+            self.follow(Some(gone.version));
         } else if grace == 0 {
             self.secrets.iter_mut().for_each(|secret| secret.end = secret.end.min(now));
         } else if let Some(newest) = self.secrets.last_mut() {
             newest.end = newest.end.min(now + grace);
         }
+        self.follow(None);
+        self.forget_versions(before, now);
         self.last = made.version;
         self.secrets.push(made);
         self.forget();
+        self.follow(None);
     }
 
     /// A rotation was taken back.
     pub fn cancelled(&mut self) {
         let gone = self.secrets.pop().expect("the newest");
-        self.dead.push(gone.text);
+        self.dead.push(gone.text.clone());
         if let Some(newest) = self.secrets.last_mut() {
             newest.end = newest.own_end;
         }
+        self.follow(Some(gone.version));
+        self.told_nothing();
         self.forget();
     }
 
@@ -131,6 +142,7 @@ impl Key {
     pub fn finished(&mut self, now: i64) {
         let older = self.secrets.len() - 2;
         self.secrets[older].end = now;
+        self.follow(None);
     }
 
     fn forget(&mut self) {

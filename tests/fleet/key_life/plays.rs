@@ -1,5 +1,6 @@
 //! What happens to a key in a day, and whether it had to.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::time::Duration;
@@ -12,9 +13,12 @@ use mcp_authority::refusal::Refused;
 use mcp_authority::revocations::{Kind, New};
 use mcp_authority::secrets::Issued;
 use mcp_authority::types::caller::Caller;
+use mcp_authority::types::clock::Timestamp;
 use mcp_authority::types::credential::{Credential, Kind as CredentialKind, Presented};
 use mcp_authority::types::environment::Environment;
 use mcp_authority::types::id::KeyId;
+use sqlx::{Executor, Row};
+use time::OffsetDateTime;
 
 use super::model::{DAY, Fate, Key, OVERLAP, SECOND, Secret};
 use crate::support::{Node, Seeded, TestDb};
@@ -34,13 +38,27 @@ pub struct Tally {
     pub finished: u64,
     pub refused: u64,
     pub revived: u64,
+    pub told: u64,
+    pub late: u64,
     pub answers: u64,
     pub restarts: u64,
 }
 
 impl Tally {
     pub const fn covers(&self) -> bool {
-        let Self { rotated, by_itself, asked_again, taken_back, finished, refused, revived, answers, restarts } = self;
+        let Self {
+            rotated,
+            by_itself,
+            asked_again,
+            taken_back,
+            finished,
+            refused,
+            revived,
+            told,
+            late,
+            answers,
+            restarts,
+        } = self;
         *rotated > 0
             && *by_itself > 0
             && *asked_again > 0
@@ -48,6 +66,8 @@ impl Tally {
             && *finished > 0
             && *refused > 0
             && *revived > 0
+            && *told > 0
+            && *late > 0
             && *answers > 0
             && *restarts > 0
     }
@@ -57,11 +77,23 @@ impl Tally {
     pub fn report(&self, keys: usize, processes: usize, seed: u64, took: Duration) {
         let Ok(path) = std::env::var("TEST_LIFE_REPORT") else { return };
         let mut file = std::fs::File::options().create(true).append(true).open(path).expect("the report");
-        let Self { rotated, by_itself, asked_again, taken_back, finished, refused, revived, answers, restarts } = self;
+        let Self {
+            rotated,
+            by_itself,
+            asked_again,
+            taken_back,
+            finished,
+            refused,
+            revived,
+            told,
+            late,
+            answers,
+            restarts,
+        } = self;
         let (nodes, seconds) = (processes + 1, took.as_secs());
         writeln!(
             file,
-            "| {keys} | {nodes} | {rotated} | {by_itself} | {asked_again} | {taken_back} | {finished} | {revived} | {refused} | {restarts} | {answers} | {seconds} | {seed} |"
+            "| {keys} | {nodes} | {rotated} | {by_itself} | {asked_again} | {taken_back} | {finished} | {revived} | {refused} | {told} | {late} | {restarts} | {answers} | {seconds} | {seed} |"
         )
         .expect("written");
     }
@@ -73,6 +105,7 @@ pub enum Event {
     Rotate { grace: i64 },
     Renew { lose: bool, old: bool },
     Use,
+    UseOld,
     Cancel,
     Finish,
     Switch,
@@ -120,6 +153,7 @@ pub async fn put(db: &TestDb, node: &Node, (agent, server): (&str, &str), plans:
                 revoked: false,
                 secrets,
                 dead,
+                versions: Vec::new(),
                 last: 1,
             });
         }
@@ -138,18 +172,25 @@ pub async fn put(db: &TestDb, node: &Node, (agent, server): (&str, &str), plans:
         ))
         .await;
     }
-    let now = node.app.live.now().micros();
+    let rows = db.connection().await.fetch_all("select owner, created_at from secrets").await.expect("the secrets");
+    let created: HashMap<String, i64> =
+        rows.iter().map(|row| (row.get("owner"), micros(row.get("created_at")))).collect();
     for key in &mut made {
+        let made_at = created[&key.id];
         let first = key.secrets.last_mut().expect("one");
-        // Seconds are of no matter: no question is asked near an end.
-        (first.created, first.own_end, first.end) = (now, now + key.days * DAY, now + key.days * DAY);
+        (first.created, first.own_end, first.end) = (made_at, made_at + key.days * DAY, made_at + key.days * DAY);
+        key.follow(None);
     }
     made
 }
 
+fn micros(at: OffsetDateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos() / 1_000).expect("a time")
+}
+
 /// The model's word for a secret that the service made. Its end must be what was said.
 fn secret(app: &App, issued: &Issued, days: i64) -> Secret {
-    let end = i64::try_from(issued.expires_at.expect("an end").unix_timestamp_nanos() / 1_000).expect("a time");
+    let end = micros(issued.expires_at.expect("an end"));
     let created = end - days * DAY;
     let now = app.live.now().micros();
     assert!((created - now).abs() < TOLERANCE, "it lives {} seconds more than was said", (created - now) / SECOND);
@@ -164,6 +205,7 @@ pub async fn happen(app: &App, mut key: Key, event: Event) -> (Key, Tally) {
         Event::Rotate { grace } => rotate(app, &mut key, grace, &mut met).await,
         Event::Renew { lose, old } => renew(app, &mut key, (lose, old), &mut met).await,
         Event::Use => use_newest(app, &mut key).await,
+        Event::UseOld => use_old(app, &mut key).await,
         Event::Cancel => {
             let fate = ends(app, &key);
             if judged(fate, keys::cancel(&app.db, &Caller::machine(), &key.id).await, &mut met).is_some() {
@@ -264,6 +306,16 @@ async fn by_itself(app: &App, key: &mut Key, version: i32, met: &mut Tally) -> b
     true
 }
 
+/// The secret before the newest is used, if it works, and that is written.
+async fn use_old(app: &App, key: &mut Key) {
+    let at = app.live.now();
+    let Some(old) = key.older(at.micros()).map(|old| old.version) else { return };
+    let owner = Owner::Key(key.id.parse().expect("an id"));
+    app.observations.noting().used(owner, old, Place { at, server: None, address: None });
+    app.settle_use(owner, Some(old)).await.expect("written");
+    key.versions.iter_mut().filter(|version| version.number == old).for_each(|version| version.used_when_old = true);
+}
+
 /// The newest secret is used, and that is written.
 async fn use_newest(app: &App, key: &mut Key) {
     let at = app.live.now();
@@ -273,6 +325,8 @@ async fn use_newest(app: &App, key: &mut Key) {
         return;
     }
     assert!(Presented::parse(&newest.text).is_some());
+    // Before whatever comes next, whichever clock says when that was.
+    let at = Timestamp::from_micros(at.micros() - SECOND);
     app.observations.noting().used(owner, newest.version, Place { at, server: None, address: None });
     app.settle_use(owner, Some(newest.version)).await.expect("written");
     newest.used = true;

@@ -1,16 +1,20 @@
 //! The service that the simulation plays with.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use mcp_authority::gate::{Asker, Question, Verdict, introspect};
 use mcp_authority::keys;
+use mcp_authority::keys::notices::{self, Notice, Reminders};
+use mcp_authority::settings;
 use mcp_authority::types::caller::Caller;
 use mcp_authority::types::id::ServerId;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use super::model::{DAY, Key, OVERLAP, SECOND};
+use super::notices::Told;
 use super::plays::{Event, Tally, any, happen, put};
 use crate::fleet::{Said, Without, ask, client};
 use crate::process::Process;
@@ -22,6 +26,8 @@ const AT_ONCE: usize = 8;
 const LOOKED_AT: usize = 40;
 /// The same of a process: each is a request.
 const ASKED: usize = 10;
+/// Versions that one batch of the job looks at.
+const TOLD_AT_ONCE: usize = 10;
 /// One key of so many renews itself.
 const RENEWING: usize = 10;
 /// Days in which nothing else happens to a key, on average.
@@ -39,6 +45,8 @@ pub struct Simulation {
     server: Server,
     server_id: ServerId,
     keys: Vec<Key>,
+    /// Where each key stands in `keys`.
+    places: HashMap<String, usize>,
     changed: Vec<usize>,
     tally: Tally,
     _off: Without,
@@ -70,14 +78,23 @@ impl Simulation {
             processes: children,
             server,
             server_id,
+            places: made.iter().enumerate().map(|(at, key)| (key.id.clone(), at)).collect(),
             keys: made,
             changed: (0..count).collect(),
             tally: Tally::default(),
             _off: off,
         };
         simulation.processes_are_ready().await;
+        simulation.takes_the_job().await;
         simulation.caught_up().await;
         simulation
+    }
+
+    /// The job is the simulation's to run: no process finds it due, and none is at it.
+    async fn takes_the_job(&self) {
+        let taken = "with taken as (update jobs set next_run_at = '3000-01-01' where name = 'keys' and lease_until is null returning name)
+                     select count(*) from taken";
+        self.node.until("nobody runs the job", async || self.db.count(taken).await == 1).await;
     }
 
     async fn processes_are_ready(&mut self) {
@@ -126,7 +143,7 @@ impl Simulation {
             let event = if renews && key.self_rotation {
                 Event::Renew { lose: seeded.below(10) == 0, old: false }
             } else if key.older(now).is_some() && seeded.below(8) == 0 {
-                if seeded.below(2) == 0 { Event::Cancel } else { Event::Finish }
+                *seeded.pick(&[Event::Cancel, Event::Finish, Event::UseOld])
             } else if seeded.below(QUIET_DAYS) == 0 {
                 any(seeded)
             } else {
@@ -157,6 +174,75 @@ impl Simulation {
         self.tally.finished += met.finished;
         self.tally.refused += met.refused;
         self.tally.revived += met.revived;
+    }
+
+    /// The job looks at what is due: whole, by two nodes at once, killed after a batch and taken up again, killed within the first, or
+    /// not at all.
+    pub async fn tell(&mut self) {
+        let how = self.seeded.below(10);
+        let (before, whole) = (self.now(), how > 1);
+        let told = match how {
+            0 => Vec::new(),
+            1 => {
+                self.told_in_a_batch(false).await;
+                Vec::new()
+            }
+            2 => {
+                let (_, told) = self.told_in_a_batch(true).await;
+                self.told_in_a_batch(false).await;
+                told.into_iter().chain(self.told_by_one().await).collect()
+            }
+            3 => {
+                let (one, other) = tokio::join!(self.told_by_one(), self.told_by_one());
+                one.into_iter().chain(other).collect()
+            }
+            _ => self.told_by_one().await,
+        };
+        let mut owed: Told = self.keys.iter().flat_map(|key| key.owed(before)).collect();
+        for told in told {
+            let notice = owed.remove(&(told.key_id.clone(), told.version));
+            let key = &mut self.keys[self.places[&told.key_id]];
+            let optional = told.notice == Notice::Reminder && key.may_be_used(told.version);
+            let right = notice == Some(told.notice.as_str()) || notice.is_none() && optional;
+            assert!(right, "day {}: {told:?}, not {notice:?}, of {key:?}", self.days);
+            key.looked_at(before, Some(told.version));
+            self.tally.told += 1;
+        }
+        if whole {
+            let of = owed.keys().next().map(|(id, _)| &self.keys[self.places[id]]);
+            assert!(owed.is_empty(), "day {} ({how}): nobody was told of {owed:?}, of {of:?}", self.days);
+            self.keys.iter_mut().for_each(|key| key.looked_at(before, None));
+        } else {
+            self.tally.late += u64::try_from(owed.len()).expect("few");
+        }
+    }
+
+    async fn told_by_one(&self) -> Vec<notices::Told> {
+        let mut all = Vec::new();
+        loop {
+            let (looked, told) = self.told_in_a_batch(true).await;
+            all.extend(told);
+            if looked < TOLD_AT_ONCE {
+                return all;
+            }
+        }
+    }
+
+    async fn told_in_a_batch(&self, commits: bool) -> (usize, Vec<notices::Told>) {
+        let app = &self.node.app;
+        let reminders = {
+            let mut connection = app.db.reads().acquire().await.expect("a connection");
+            Reminders::of(&settings::get(&mut connection).await.expect("the settings"))
+        };
+        let mut tx = app.db.begin().await.expect("a transaction");
+        let limit = i64::try_from(TOLD_AT_ONCE).expect("small");
+        let told = notices::tell(&mut tx, app.upkeep.chain(), &reminders, limit).await.expect("told");
+        if commits {
+            let _nothing_to_enforce = app.db.commit(tx).await.expect("committed");
+        } else {
+            tx.rollback().await.expect("rolled back");
+        }
+        told
     }
 
     /// The keys that changed, and some others.
@@ -212,11 +298,12 @@ impl Simulation {
         self.processes_are_ready().await;
         let client = client();
         for at in self.some(ASKED) {
-            let key = &self.keys[at];
             let now = self.node.app.live.now();
-            if key.is_near_an_end(now.micros()) {
+            if self.keys[at].is_near_an_end(now.micros()) {
                 continue;
             }
+            self.keys[at].shown(now.micros());
+            let key = &self.keys[at];
             for (text, works) in key.expected(now) {
                 for process in &self.processes {
                     let said = if works { Said::Active } else { Said::Inactive };

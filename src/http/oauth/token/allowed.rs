@@ -11,7 +11,7 @@ use crate::clients::metadata::GrantType;
 use crate::db;
 use crate::gate::{Inactive, Position, View};
 use crate::http::oauth::client::failed;
-use crate::http::oauth::error::OAuthError;
+use crate::http::oauth::error::{OAuthError, write_down};
 use crate::http::oauth::token::{Asker, Request, TokenResponse, still_here};
 use crate::http::v1::revocations::enforce;
 use crate::proofs::Wrong;
@@ -302,14 +302,11 @@ impl Request<'_> {
         if let (Err(error), Some(flow)) = (&outcome, &told.flow)
             && error.ahead.is_none()
         {
-            let why = told.why.unwrap_or_else(|| error.description());
-            let write = async {
+            write_down(async {
                 let mut connection = self.app.db.reads().acquire().await?;
-                authorizations::step(&mut connection, flow, step, Some((error.code(), why))).await
-            };
-            if let Err(error) = write.await {
-                tracing::warn!(%error, "a step of a flow could not be written");
-            }
+                error.trace_why(&mut connection, flow, step, told.why).await
+            })
+            .await;
         }
         outcome
     }

@@ -20,12 +20,11 @@ use crate::audit::Entry;
 use crate::authorizations::{self, LAST_STEP};
 use crate::clients::metadata::GrantType;
 use crate::clients::{Application, ClientKind};
-use crate::db;
 use crate::gate::{Claims, Inactive, KeyCaller};
 use crate::http::oauth::OAuthRefusals;
 use crate::http::oauth::client::{Asking, Client, authenticate, authenticate_application, failed};
 use crate::http::oauth::dpop;
-use crate::http::oauth::error::OAuthError;
+use crate::http::oauth::error::{OAuthError, write_down};
 use crate::http::oauth::form::{Form, Received};
 use crate::proofs::Wrong;
 use crate::sessions::{Draft, Refusal, Wish, authorise, authorise_client};
@@ -164,16 +163,14 @@ async fn issued(app: &App, received: &Received) -> Result<TokenResponse, OAuthEr
 async fn traced(app: &App, form: &Form<'_>, refused: OAuthError) -> OAuthError {
     let code = form.get("code").or_else(|| form.get("device_code"));
     let Some(code) = code.filter(|_| refused.is_final()) else { return refused };
-    let write = async {
+    write_down(async {
         let mut connection = app.db.reads().acquire().await?;
         if let Some(flow) = authorizations::flow_of(&mut connection, code).await? {
             refused.trace(&mut connection, &flow, LAST_STEP).await?;
         }
-        db::Result::Ok(())
-    };
-    if let Err(error) = write.await {
-        tracing::warn!(%error, "a step of a flow could not be written");
-    }
+        Ok(())
+    })
+    .await;
     refused
 }
 

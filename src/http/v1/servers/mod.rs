@@ -1,6 +1,7 @@
 //! `/v1/servers`: MCP servers that rely on the authority.
 
 pub mod setup;
+pub mod tools;
 
 use axum::Json;
 use axum::extract::State;
