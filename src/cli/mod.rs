@@ -6,6 +6,7 @@ mod client;
 mod demo;
 mod doctor;
 mod healthcheck;
+mod jobs;
 mod keys;
 mod openapi;
 mod output;
@@ -97,6 +98,17 @@ enum Command {
         #[arg(long, value_enum, global = true)]
         output: Option<output::Format>,
     },
+    /// What the service does by itself, over the REST API of the service at `MCPA_URL`.
+    #[command(
+        after_help = "Examples:\n  mcp-authority jobs list\n  mcp-authority jobs run keys --dry-run --output json"
+    )]
+    Jobs {
+        #[command(subcommand)]
+        command: jobs::Command,
+        /// How to print.
+        #[arg(long, value_enum, global = true)]
+        output: Option<output::Format>,
+    },
     /// Prints what makes a shell complete this program's words.
     #[command(
         after_help = "Examples:\n  mcp-authority completions bash > /etc/bash_completion.d/mcp-authority\n  mcp-authority completions fish > ~/.config/fish/completions/mcp-authority.fish"
@@ -161,6 +173,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Doctor { json } => doctor::run(json).await,
         Command::Healthcheck => healthcheck::run(&config()?).await,
         Command::Keys { command, output } => keys::run(command, output).await,
+        Command::Jobs { command, output } => jobs::run(command, output).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "mcp-authority", &mut std::io::stdout());
             Ok(())

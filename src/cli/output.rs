@@ -17,7 +17,7 @@ pub(super) enum Format {
     Json,
     /// One JSON object a line.
     Jsonl,
-    /// The ids alone.
+    /// The ids alone; of what has none, the names.
     Id,
 }
 
@@ -42,7 +42,7 @@ impl Format {
         match self {
             Self::Json => writeln!(out, "{document:#}")?,
             Self::Jsonl => items.iter().try_for_each(|item| writeln!(out, "{item}"))?,
-            Self::Id => items.iter().try_for_each(|item| writeln!(out, "{}", cell(item, "id")))?,
+            Self::Id => items.iter().try_for_each(|item| writeln!(out, "{}", cell(item, id_of(item))))?,
             Self::Table => table(&mut out, items, columns)?,
         }
         out.flush()
@@ -60,6 +60,11 @@ fn table(out: &mut impl Write, items: &[Value], columns: &[&str]) -> io::Result<
     table.load_style(comfy_table::presets::NOTHING).set_header(head);
     table.add_rows(rows);
     writeln!(out, "{table}")
+}
+
+/// What it is addressed by: a job has a name and no id.
+fn id_of(item: &Value) -> &'static str {
+    if item.get("id").is_some() { "id" } else { "name" }
 }
 
 /// A member as text. A name may hold anything, and a terminal obeys some of it.

@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 /// Every command, by its words.
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 24] = [
     &["keys"],
     &["keys", "list"],
     &["keys", "get"],
@@ -17,6 +17,10 @@ const COMMANDS: [&[&str]; 20] = [
     &["keys", "rotate"],
     &["keys", "revoke"],
     &["keys", "export"],
+    &["jobs"],
+    &["jobs", "list"],
+    &["jobs", "get"],
+    &["jobs", "run"],
     &["completions"],
     &["scan"],
     &["serve"],

@@ -159,6 +159,6 @@ fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish", "powershell"] {
         let output = run(&["completions", shell], &settings(&[]));
         ended(&output, 0);
-        assert!(stdout(&output).contains("rotate") && stdout(&output).contains("scan"), "{shell}");
+        assert!(["rotate", "scan", "jobs"].iter().all(|word| stdout(&output).contains(word)), "{shell}");
     }
 }

@@ -5,6 +5,7 @@ mod commands;
 mod doctor;
 mod doctor_machine;
 mod documents;
+mod jobs;
 mod keys;
 mod scan;
 mod service;
