@@ -270,12 +270,20 @@ fn built_from() -> Vec<PathBuf> {
             let path = folder.join(entry.unwrap().file_name());
             if top().join(&path).is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !only_tested(&path) {
                 needed.extend(included(&path));
             }
         }
     }
     needed
+}
+
+/// Whether a source file is compiled for tests alone: the image's build never reads what it includes.
+fn only_tested(source: &Path) -> bool {
+    let declared_in = top().join(source.parent().unwrap()).join("mod.rs");
+    let module = source.file_stem().unwrap().to_str().unwrap();
+    let declares = |text: String| text.contains(&format!("#[cfg(test)]\nmod {module};"));
+    fs::read_to_string(declared_in).is_ok_and(declares)
 }
 
 /// The files that one source file takes in at compile time, as paths from the top.

@@ -10,11 +10,7 @@ use super::{Checked, Schema};
 
 const INJECTED: &str = include_str!("corpus/injected.json");
 const HONEST: &str = include_str!("corpus/honest.json");
-
-/// The page, read when a test runs: what a source file includes must lie where the image's build copies it.
-fn page() -> String {
-    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/arguments.md")).unwrap()
-}
+const PAGE: &str = include_str!("../../../docs/arguments.md");
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,8 +105,7 @@ struct Example {
 
 #[test]
 fn the_examples_of_the_page_do_what_it_says() {
-    let page = page();
-    let blocks = page.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let blocks = PAGE.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
     let examples: Vec<Example> = blocks.map(|text| serde_json::from_str(text).expect(text)).collect();
     for Example { schema, fits, refused, cleaned } in &examples {
         let compiled = Schema::compile(schema).unwrap();
@@ -142,5 +137,5 @@ fn the_page_lists_the_corpus() {
             write!(listed, "### {title}: `{format}`\n\n{lines}\n").unwrap();
         }
     }
-    assert!(page().contains(listed.trim_end()), "docs/arguments.md must end in\n{listed}");
+    assert!(PAGE.contains(listed.trim_end()), "docs/arguments.md must end in\n{listed}");
 }
